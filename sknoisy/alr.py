@@ -1,0 +1,216 @@
+"""Adaptive label refinement (ALR).
+
+Source: W. Zhang, D. Cheng, G. Lu, B. Zhou, J. Li, S. Zhang, "Efficient Adaptive Label Refinement
+for Label Noise Learning", arXiv 2502.00386, 2025.
+"""
+
+import warnings
+from functools import partial
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from sknoisy.base import NoisyLabelClassifier, check_number
+from sknoisy.functional import blend, soft_cross_entropy
+from sknoisy.targets import LabelCallback
+
+
+def refinement_loss(logits: Tensor, targets: Tensor, entropy_weight: float) -> Tensor:
+    """Cross-entropy to soft labels plus `entropy_weight` times the prediction's entropy.
+
+    ``mean_i -sum_c (T_ic + lam p_ic) log p_ic``, in nats; both arguments (B, C). The gradient
+    runs through p alone. Minimising the entropy hardens a label once the network is surer of
+    it than its mean log-probability, and leaves ambiguous rows soft.
+    """
+    log_p = log_softmax(logits.float(), dim=1)
+    return -((targets + entropy_weight * log_p.exp()) * log_p).sum(dim=1).mean()
+
+
+def auto_momentum(refinement_epochs: int) -> float:
+    """Largest momentum up to 0.9 that fits five half-lives of a given label into the epochs."""
+    return min(0.9, 0.5 ** (5 / max(refinement_epochs, 1)))
+
+
+def auto_warmup_epochs(steps_per_epoch: int) -> int:
+    """Epochs that hold about 20 steps, at least 1: memorisation starts after few steps."""
+    return max(1, round(20 / steps_per_epoch))
+
+
+class RefineLabels(LabelCallback):
+    """Pull each row's soft label towards what the network now predicts.
+
+    For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers.
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+        Share of the old soft label kept at each update.
+    entropy_weight : float, default=0.5
+        Weight of the prediction's entropy in the loss after the warm-up.
+    warmup_epochs : int, default=2
+        Epochs of cross-entropy on the given labels before the first update.
+    """
+
+    def __init__(self, momentum=0.9, entropy_weight=0.5, warmup_epochs=2):
+        self.momentum = momentum
+        self.entropy_weight = entropy_weight
+        self.warmup_epochs = warmup_epochs
+
+    def loss_at(self, epoch):
+        """Cross-entropy in the warm-up, then with the entropy term."""
+        if epoch <= self.warmup_epochs:
+            return soft_cross_entropy
+        return partial(refinement_loss, entropy_weight=self.entropy_weight)
+
+    @torch.no_grad()
+    def before_loss(self, net, logits, rows):
+        """Blend the predictions (B, C) of the rows (B,) into their soft labels."""
+        if len(net.history) > self.warmup_epochs:
+            table = net.criterion_.targets
+            table[rows] = blend(table[rows], logits.float().softmax(dim=1), self.momentum)
+
+
+class ALRClassifier(NoisyLabelClassifier):
+    """Classifier that refines its own training labels by what it has learned.
+
+    After a short warm-up on the given labels, the soft label of each row moves a little towards
+    the network's prediction at every epoch, and an entropy term hardens the confident ones. One
+    network, no trusted data, no noise rate.
+
+    Parameters
+    ----------
+    module : None, nn.Module class, factory or instance, default=None
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, sized from the
+        data, which standardizes its inputs. A class or factory gets the ``module__*`` parameters,
+        and ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+    momentum : 'auto' or float in [0, 1], default='auto'
+        Share of the old soft label kept at each update ("m"). After k epochs the given label
+        keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is 0.9, or less where fewer
+        epochs would not hold five half-lives.
+    entropy_weight : float >= 0, default=0.5
+        Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
+        is ordinary cross-entropy. Large values suppress rare classes.
+    warmup_epochs : 'auto' or int >= 0, default='auto'
+        Epochs on the given labels before the first update. 'auto' is the number that holds about
+        20 steps, at least 1.
+    optimizer : class, default=torch.optim.AdamW
+        A torch optimizer; its parameters as ``optimizer__*``.
+    lr : float, default=0.002
+        Learning rate.
+    max_epochs : int, default=100
+        Number of epochs.
+    batch_size : int, default=128
+        Rows a step; -1 takes all rows. A last batch of one row joins the one before.
+    train_split : None or skorch.dataset.ValidSplit, default=None
+        Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
+    callbacks : None or list of skorch callbacks, default=None
+        Copied in `fit`. Their parameters as ``callbacks__<name>__*``.
+    device : str, default='cpu'
+        Where to train, such as 'cuda'.
+    compile : bool, default=False
+        Whether to compile the network with `torch.compile`.
+    verbose : int, default=0
+        1 prints skorch's table, a line an epoch.
+    random_state : int, RandomState or None, default=None
+        Decides the initial weights, the order of the batches and dropout. numpy's and torch's
+        global generators are left as they were.
+    **skorch_params : dict
+        ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*`` and
+        ``callbacks__*``, as in `skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
+    soft_labels_ : ndarray of shape (n_samples, n_classes)
+        The refined labels: rows in the order of X, columns in the order of `classes_`, each row
+        a distribution. ``classes_[soft_labels_.argmax(1)]`` are the corrected labels.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+    n_iter_ : int
+        Number of epochs run.
+    net_ : skorch.NeuralNet
+        The fitted net; its criterion holds the soft labels.
+    module_ : nn.Module
+        The trained network.
+    history_ : skorch.history.History
+        Loss and duration of each epoch.
+
+    References
+    ----------
+    W. Zhang et al., "Efficient Adaptive Label Refinement for Label Noise Learning",
+    arXiv 2502.00386, 2025. Momentum, entropy weight and warm-up are this library's choices.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sknoisy import ALRClassifier
+    >>> X, y = make_classification(200, flip_y=0.2, random_state=0)
+    >>> clf = ALRClassifier(max_epochs=20, random_state=0).fit(X, y)
+    >>> clf.soft_labels_.shape
+    (200, 2)
+    """
+
+    def __init__(
+        self,
+        module=None,
+        *,
+        momentum="auto",
+        entropy_weight=0.5,
+        warmup_epochs="auto",
+        optimizer=torch.optim.AdamW,
+        lr=0.002,
+        max_epochs=100,
+        batch_size=128,
+        train_split=None,
+        callbacks=None,
+        device="cpu",
+        compile=False,
+        verbose=0,
+        random_state=None,
+        **skorch_params,
+    ):
+        super().__init__(
+            module,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=train_split,
+            callbacks=callbacks,
+            device=device,
+            compile=compile,
+            verbose=verbose,
+            random_state=random_state,
+            skorch_params=skorch_params,
+        )
+        self.momentum = momentum
+        self.entropy_weight = entropy_weight
+        self.warmup_epochs = warmup_epochs
+
+    def _check_params(self):
+        if self.momentum != "auto":
+            check_number(self.momentum, "momentum", Real, 0, 1)
+        check_number(self.entropy_weight, "entropy_weight", Real, 0)
+        if self.warmup_epochs != "auto":
+            check_number(self.warmup_epochs, "warmup_epochs", Integral, 0)
+
+    def _label_callback(self, steps_per_epoch):
+        warmup = self.warmup_epochs
+        if warmup == "auto":
+            warmup = min(auto_warmup_epochs(steps_per_epoch), self.max_epochs // 2)
+        if self.max_epochs <= warmup:
+            warnings.warn(
+                f"max_epochs must exceed warmup_epochs for any label to be refined, got"
+                f" max_epochs={self.max_epochs} and warmup_epochs={warmup}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        momentum = self.momentum
+        if momentum == "auto":
+            momentum = auto_momentum(self.max_epochs - warmup)
+        return RefineLabels(momentum, self.entropy_weight, warmup)

@@ -1,0 +1,291 @@
+"""The scikit-learn contract, once for all methods."""
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from contextlib import contextmanager
+from copy import deepcopy
+from difflib import get_close_matches
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch import NeuralNet
+from torch.nn.functional import one_hot
+from torch.utils.data import Subset
+
+from sknoisy.backbones import build_module, check_logits
+from sknoisy.data import BatchLoader, RowDataset
+from sknoisy.targets import LabelCallback, SoftTargetLoss
+
+SKORCH_PREFIXES = ("module", "optimizer", "iterator_train", "iterator_valid", "callbacks")
+PREDICT_BATCH = 4096  # rows; tables are small, and a forward pass keeps no activations
+
+# torch's CPU generator is global: two fits that seed it in two threads would mix their streams.
+_GENERATOR_LOCK = threading.RLock()
+
+
+def softmax(logits):
+    """Turn logits into probabilities; a named function, so nets pickle."""
+    return logits.float().softmax(dim=1)
+
+
+@contextmanager
+def seeded(random_state, device):
+    """Seed numpy and torch from a scikit-learn `random_state`, then put them back."""
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    devices = [device] if torch.device(device).type == "cuda" else []
+    with _GENERATOR_LOCK, torch.random.fork_rng(devices):
+        numpy_state = np.random.get_state()  # noqa: NPY002 - the legacy generator is the global one
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def unchanged_on_error(estimator):
+    """Put the estimator's attributes back if the block raises."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def check_number(value, name, kind, low, high=None, *, closed="both"):
+    """Raise TypeError or ValueError unless low <= value <= high; nan is refused."""
+    check_scalar(value, name, kind, min_val=low, max_val=high, include_boundaries=closed)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}.")
+
+
+def split_by_label(train_split, labels, dataset, rows):
+    """Call a skorch `train_split` with the labels of the rows, so that it can stratify."""
+    train, valid = train_split(dataset, labels[rows])
+    if not (isinstance(train, Subset) and isinstance(valid, Subset) and valid.dataset is dataset):
+        raise ValueError(
+            f"train_split must split the training rows in two, got {train_split!r}; pass"
+            " skorch.dataset.ValidSplit(...), or None to train on every row."
+        )
+    return train, valid
+
+
+class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
+    """Base of the methods: data checks, label encoding, net, prediction.
+
+    A method defines `__init__`, `_check_params` and `_label_callback`.
+    """
+
+    def __init__(
+        self,
+        module,
+        *,
+        optimizer,
+        lr,
+        max_epochs,
+        batch_size,
+        train_split,
+        callbacks,
+        device,
+        compile,
+        verbose,
+        random_state,
+        skorch_params,
+    ):
+        self._refuse_unknown(skorch_params)
+        self.module = module
+        self.optimizer = optimizer
+        self.lr = lr
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.train_split = train_split
+        self.callbacks = callbacks
+        self.device = device
+        self.compile = compile
+        self.verbose = verbose
+        self.random_state = random_state
+        self.skorch_params = skorch_params
+
+    @abstractmethod
+    def _check_params(self):
+        """Raise unless the method's own hyper-parameters are in their ranges."""
+
+    @abstractmethod
+    def _label_callback(self, steps_per_epoch: int) -> LabelCallback:
+        """Return the callback that writes ``net.criterion_.targets``."""
+
+    def fit(self, X, y):
+        """Train the network while correcting the labels.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n_samples, n_features), or ndarray of shape \
+                (n_samples, ...) with a `module` of your own
+            Training data; finite numbers, converted to float32 once. Sparse batches are made
+            dense one at a time.
+        y : array-like of shape (n_samples,)
+            Given labels, some of them wrong; any type that sorts.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. If a call raises, an earlier fit stays as it was.
+        """
+        with unchanged_on_error(self), seeded(self.random_state, self.device):
+            X, labels = self._validate_fit(X, y)
+            targets = one_hot(torch.from_numpy(labels), len(self.classes_)).float()
+            net = self._make_net(X, labels, targets)
+            # skorch sees row numbers as y; the criterion owns the labels.
+            self.net_ = net.fit(X, np.arange(X.shape[0]))
+        return self
+
+    def predict_proba(self, X):
+        """Return the class probabilities of X, float32 of shape (n_samples, n_classes)."""
+        net = self._fitted_net()
+        return net.predict_proba(self._validate(X, reset=False))
+
+    def predict(self, X):
+        """Return the most probable label of each row of X, shape (n_samples,)."""
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    @property
+    def soft_labels_(self):
+        """What the estimator believes the training labels to be."""
+        return self._fitted_net().criterion_.targets.numpy(force=True)
+
+    @property
+    def module_(self):
+        """The trained network."""
+        return self._fitted_net().module_
+
+    @property
+    def history_(self):
+        """Skorch's history of the fit, an entry an epoch."""
+        return self._fitted_net().history
+
+    @property
+    def n_iter_(self):
+        """Number of epochs run."""
+        return len(self._fitted_net().history)
+
+    def _fitted_net(self):
+        check_is_fitted(self, "net_")
+        return self.net_
+
+    def get_params(self, deep=True):
+        """Return all parameters, skorch's dunder parameters included."""
+        return {**super().get_params(deep=deep), **self.skorch_params}
+
+    def set_params(self, **params):
+        """Set parameters, skorch's dunder parameters (``module__*`` ...) included."""
+        self._refuse_unknown(params)
+        own = {k: v for k, v in params.items() if k in self._get_param_names()}
+        super().set_params(**own)
+        dunder = {k: v for k, v in params.items() if k not in own}
+        self.skorch_params = {**self.skorch_params, **dunder}
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+    @classmethod
+    def _refuse_unknown(cls, params):
+        known = cls._get_param_names()
+        for name in params:
+            # scikit-learn's checks also pass the catch-all's own name; skorch refuses that in fit.
+            if name in known or _is_skorch_param(name) or name == "skorch_params":
+                continue
+            prefixes = [p for p in SKORCH_PREFIXES if name.startswith(f"{p}_")]
+            close = [f"{p}__{name.removeprefix(p).lstrip('_')}" for p in prefixes]
+            close += get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"valid names: {', '.join(known)}."
+            raise TypeError(f"{cls.__name__} has no parameter {name}: {hint}")
+
+    def _validate(self, X, y="no_validation", *, reset):
+        try:
+            return validate_data(
+                self, X, y, reset=reset, dtype=np.float32, accept_sparse="csr", allow_nd=True
+            )
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(
+                f"X must hold numbers only, got {error}; encode the other columns first, with"
+                " OneHotEncoder, OrdinalEncoder or TfidfVectorizer in a Pipeline."
+            ) from error
+
+    def _validate_fit(self, X, y):
+        """Return X as float32 and y as class numbers; set `classes_`."""
+        X, y = self._validate(X, y, reset=True)
+        check_classification_targets(y)
+        encoder = LabelEncoder().fit(y)
+        self.classes_ = encoder.classes_
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y must have at least 2 classes, got 1 class: {self.classes_.tolist()[0]!r}."
+            )
+        check_number(self.lr, "lr", Real, 0, closed="neither")
+        check_number(self.max_epochs, "max_epochs", Integral, 1)
+        if self.batch_size != -1:  # skorch's way to say all rows at once
+            check_number(self.batch_size, "batch_size", Integral, 1)
+        self._check_params()
+        return X, encoder.transform(y)
+
+    def _make_net(self, X, labels, targets):
+        module_params = {
+            name.removeprefix("module__"): value
+            for name, value in self.skorch_params.items()
+            if name.startswith("module__")
+        }
+        module = build_module(self.module, module_params, X, targets.shape[1]).to(self.device)
+        loader = BatchLoader(RowDataset(X), batch_size=2)
+        check_logits(module, next(iter(loader))[0].to(self.device), targets.shape[1])
+        batch_size = X.shape[0] if self.batch_size == -1 else self.batch_size
+        label_callback = self._label_callback(math.ceil(X.shape[0] / batch_size))
+        callbacks = self.callbacks if isinstance(self.callbacks, Iterable) else []
+        train_split = self.train_split and partial(split_by_label, self.train_split, labels)
+        params = {
+            "iterator_train__shuffle": True,
+            "iterator_valid__batch_size": max(PREDICT_BATCH, batch_size),
+            **{k: v for k, v in self.skorch_params.items() if not k.startswith("module__")},
+        }
+        return NeuralNet(
+            module,
+            criterion=SoftTargetLoss(targets),
+            optimizer=self.optimizer,
+            lr=self.lr,
+            max_epochs=self.max_epochs,
+            batch_size=self.batch_size,
+            dataset=RowDataset,
+            iterator_train=BatchLoader,
+            iterator_valid=BatchLoader,
+            # Last, so that callbacks that restore the best weights have done so.
+            callbacks=[*deepcopy(list(callbacks)), ("labels", label_callback)],
+            predict_nonlinearity=softmax,
+            train_split=train_split,
+            device=self.device,
+            compile=self.compile,
+            verbose=self.verbose,
+            **params,
+        )
+
+
+def _is_skorch_param(name):
+    prefix, dunder, rest = name.partition("__")
+    return bool(prefix in SKORCH_PREFIXES and dunder and rest)

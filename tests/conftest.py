@@ -1,0 +1,18 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+
+from sknoisy.noise import symmetric_noise
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def blobs():
+    """Four classes, 600 rows: X, noisy labels, true labels."""
+    X, true = make_classification(
+        600, 10, n_informative=8, n_redundant=0, n_classes=4, class_sep=2, flip_y=0, random_state=0
+    )
+    X = X.astype(np.float32)
+    return X, symmetric_noise(true, 0.3, random_state=0), true

@@ -1,0 +1,110 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from torch import nn
+
+from sknoisy import ALRClassifier
+from sknoisy.backbones import MLP, Standardize, build_module
+
+
+def test_standardized_columns_have_mean_0_and_deviation_1():
+    X = np.random.default_rng(0).normal(3, [1e-3, 1, 1e6], (500, 3)).astype(np.float32)
+    Z = Standardize(3).fit(X)(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(Z.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(Z.std(0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, -1e6])
+def test_constant_columns_give_zeros(constant):
+    X = np.full((100, 1), constant, dtype=np.float32)
+    assert torch.equal(Standardize(1).fit(X)(torch.from_numpy(X)), torch.zeros(100, 1))
+
+
+def test_outliers_are_clipped():
+    X = np.zeros((1000, 1), dtype=np.float32)
+    X[0] = 1e9
+    assert Standardize(1).fit(X)(torch.from_numpy(X)).abs().max() == 5
+
+
+def test_training_does_not_depend_on_units(blobs):
+    X, y, _ = blobs
+    units = np.float32(2.0) ** np.arange(-20, 20, 4)  # powers of two: exact in float32
+    params = {"max_epochs": 2, "random_state": 0}
+    a = ALRClassifier(**params).fit(X, y).predict_proba(X)
+    b = ALRClassifier(**params).fit(X * units, y).predict_proba(X * units)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(("hidden", "widths"), [(7, [7]), ((5, 6), [5, 6]), ((), [])])
+def test_mlp_has_the_asked_layers(hidden, widths):
+    linear = [m for m in MLP(3, 4, hidden=hidden) if isinstance(m, nn.Linear)]
+    assert [m.out_features for m in linear] == [*widths, 4]
+    assert linear[0].in_features == 3
+
+
+def test_factories_get_the_sizes_that_they_name():
+    X = np.zeros((2, 5), dtype=np.float32)
+
+    def factory(n_features, n_classes, width=3):
+        return nn.Sequential(nn.Linear(n_features, width), nn.Linear(width, n_classes))
+
+    assert build_module(factory, {"width": 9}, X, 4)[0].weight.shape == (9, 5)
+    assert build_module(factory, {"n_classes": 6}, X, 4)[1].weight.shape == (6, 3)
+    assert build_module(nn.Linear, {"in_features": 5, "out_features": 4}, X, 4).weight.shape == (
+        4,
+        5,
+    )
+
+
+def test_sparse_data_is_not_standardized():
+    X = sparse.random(20, 5, density=0.2, format="csr", dtype=np.float32)
+    assert torch.equal(build_module(None, {}, X, 2)[0].scale, torch.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Linear(10, 3), r"y has 4 classes, .* is \(2, 3\)"),
+        (nn.Sequential(nn.Linear(10, 4), nn.Unflatten(1, (2, 2))), r"is \(2, 2, 2\)"),
+        (nn.Linear(9, 4), r"must process batches of X, .* shape \(2, 10\)"),
+        (nn.LSTM(10, 4, batch_first=True), "is tuple"),
+        (lambda: 3, "must return an nn.Module, got int"),
+    ],
+)
+def test_modules_that_do_not_fit_are_refused_before_training(blobs, module, message):
+    X, y, _ = blobs
+    with pytest.raises((ValueError, TypeError), match=message):
+        ALRClassifier(module).fit(X, y)
+
+
+def test_module_parameters_need_a_class(blobs):
+    X, y, _ = blobs
+    with pytest.raises(ValueError, match="module__bias needs a module that is a class"):
+        ALRClassifier(nn.Linear(10, 4), module__bias=False).fit(X, y)
+
+
+def test_softmax_at_the_end_warns(blobs):
+    X, y, _ = blobs
+    module = nn.Sequential(nn.Linear(10, 4), nn.Softmax(dim=1))
+    with pytest.warns(UserWarning, match="It must return logits"):
+        ALRClassifier(module, max_epochs=2).fit(X, y)
+
+
+def test_the_look_at_the_module_leaves_batchnorm_and_mode_alone(blobs):
+    from sknoisy.backbones import check_logits
+
+    module = nn.Sequential(nn.BatchNorm1d(10), nn.Linear(10, 4))
+    before = module[0].running_mean.clone()
+    check_logits(module, torch.randn(2, 10), 4)
+    assert torch.equal(module[0].running_mean, before)
+    assert module.training
+
+
+def test_lazy_modules_are_sized_from_the_data(blobs):
+    X, y, _ = blobs
+    with warnings.catch_warnings(action="ignore"):  # torch calls lazy modules a new feature
+        module = nn.LazyLinear(4)
+    assert ALRClassifier(module, max_epochs=2).fit(X, y).module_.in_features == 10

@@ -1,0 +1,56 @@
+"""Imports point one way: equations, then data and table, then the base, then one file a method."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sknoisy
+
+SOURCE = Path(sknoisy.__file__).parent
+BELOW = {
+    "functional": set(),
+    "noise": set(),
+    "data": set(),
+    "backbones": set(),
+    "targets": {"functional"},
+    "base": {"functional", "targets", "data", "backbones"},
+}
+METHOD = {*BELOW, "base"} - {"noise"}
+FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_down(name):
+    own = {m.split(".")[1] for m in imports(FILES[name]) if m.startswith("sknoisy.")}
+    assert own <= BELOW.get(name, METHOD)
+
+
+def test_equations_import_torch_alone():
+    assert {m.split(".")[0] for m in imports(FILES["functional"])} == {"torch"}
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"base", "noise"}))
+def test_only_the_base_knows_scikit_learn(name):
+    assert not [m for m in imports(FILES[name]) if m.startswith("sklearn")]
+
+
+def test_no_private_scikit_learn():
+    for path in FILES.values():
+        assert not [m for m in imports(path) if m.startswith("sklearn") and "._" in m]
+
+
+def test_import_loads_neither_torchvision_nor_matplotlib():
+    code = "import sys, sknoisy; print({'torchvision', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,59 @@
+"""scikit-learn's own checks, with no expected failure."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from sklearn.utils.estimator_checks import (
+    check_dataframe_column_names_consistency,
+    check_inplace_ensure_writeable,
+    parametrize_with_checks,
+)
+
+from sknoisy import ALRClassifier
+
+ESTIMATORS = [
+    ALRClassifier(),
+    ALRClassifier(
+        momentum=0.7,
+        entropy_weight=0.2,
+        warmup_epochs=1,
+        optimizer=torch.optim.SGD,
+        lr=0.1,
+        max_epochs=60,
+        batch_size=32,
+        optimizer__momentum=0.9,
+        module__hidden=32,
+        module__dropout=0.0,
+    ),
+]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    "check", [check_dataframe_column_names_consistency, check_inplace_ensure_writeable]
+)
+def test_checks_that_check_estimator_leaves_out(estimator, check):
+    check(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize("name", sorted({type(e).__name__ for e in ESTIMATORS}))
+def test_check_estimator_with_scipy_array_api(name):
+    code = f"""
+import torch, sknoisy
+from sklearn.utils.estimator_checks import check_estimator
+torch.set_num_threads(1)
+results = check_estimator(sknoisy.{name}(max_epochs=30), on_fail=None)
+bad = [r["check_name"] for r in results if r["status"] in ("failed", "xfail")]
+assert results and not bad, bad
+"""
+    env = {**os.environ, "SCIPY_ARRAY_API": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

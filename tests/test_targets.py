@@ -1,0 +1,43 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from sknoisy.functional import blend, soft_cross_entropy
+from sknoisy.targets import SoftTargetLoss
+
+
+def test_one_hot_targets_give_torchs_cross_entropy():
+    logits, labels = torch.randn(5, 3, dtype=torch.float32), torch.tensor([0, 2, 1, 1, 0])
+    expected = cross_entropy(logits, labels)
+    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(3)[labels]), expected)
+
+
+def test_half_precision_logits_give_a_float32_loss():
+    loss = soft_cross_entropy(torch.randn(4, 3, dtype=torch.bfloat16), torch.full((4, 3), 1 / 3))
+    assert loss.dtype == torch.float32
+
+
+def test_blend_hand_values():
+    old, new = torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])
+    torch.testing.assert_close(blend(old, new, 0.8), torch.tensor([0.9, 0.1]))
+    assert torch.equal(blend(old, new, 1.0), old)
+    assert torch.equal(blend(old, new, 0.0), new)
+
+
+def test_criterion_reads_the_rows_that_it_is_given():
+    criterion = SoftTargetLoss(torch.eye(3))
+    logits = torch.randn(2, 3)
+    expected = cross_entropy(logits, torch.tensor([2, 0]))
+    assert torch.equal(criterion(logits, torch.tensor([2, 0])), expected)
+
+
+def test_held_out_batches_are_scored_by_cross_entropy_in_every_phase():
+    criterion = SoftTargetLoss(torch.eye(3)).eval()
+    criterion.loss = lambda logits, targets: pytest.fail("training loss on a held-out batch")
+    assert criterion(torch.zeros(3, 3), torch.arange(3)).item() == pytest.approx(1.0986, abs=1e-4)
+
+
+def test_table_is_a_buffer_and_no_parameter():
+    criterion = SoftTargetLoss(torch.eye(3))
+    assert list(criterion.state_dict()) == ["targets"]
+    assert not list(criterion.parameters())
