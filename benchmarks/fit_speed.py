@@ -24,14 +24,14 @@ SETTINGS = {"max_epochs": EPOCHS, "batch_size": BATCH, "lr": LR}
 
 
 def network(X):
-    """The default network with one layer of 128 units."""
+    """Return the default network with one layer of 128 units."""
     module = MLP(FEATURES, CLASSES, hidden=128)
     module[0].fit(X)
     return module
 
 
 def loop(X, y, step_loss):
-    """The shortest training loop: shuffle, slice, forward, loss, backward, step."""
+    """Train in the shortest loop: shuffle, slice, forward, loss, backward, step."""
     model = network(X)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
     X, y = torch.from_numpy(X), torch.from_numpy(y)
@@ -72,7 +72,10 @@ def main(repeats):
     X, y = X.astype(np.float32), symmetric_noise(y, 0.4, random_state=0)
     alr = ALRClassifier(module__hidden=128, **SETTINGS)
     skorch_net = NeuralNetClassifier(
-        network(X), criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.AdamW, **SETTINGS,
+        network(X),
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        **SETTINGS,
         verbose=0,
     )
     fit = machine.median_seconds(
@@ -94,8 +97,10 @@ def main(repeats):
         {"raw forward": forward, "predict_proba": lambda: alr.predict_proba(X)}, 4 * repeats
     )
     print(machine.describe())
-    print(f"{N} x {FEATURES}, {CLASSES} classes, batch {BATCH}, {EPOCHS} epochs,"
-          f" median of {repeats}\n")
+    print(
+        f"{N} x {FEATURES}, {CLASSES} classes, batch {BATCH}, {EPOCHS} epochs,"
+        f" median of {repeats}\n"
+    )
     for name, seconds in {**fit, **predict}.items():
         print(f"{name:<22}{seconds:>9.3f} s")
     print()

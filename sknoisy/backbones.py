@@ -4,6 +4,7 @@ import inspect
 import warnings
 from copy import deepcopy
 from difflib import get_close_matches
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class MLP(nn.Sequential):
     def __init__(self, n_features: int, n_classes: int, *, hidden=(256, 256), dropout=0.25):
         widths = [n_features, *np.atleast_1d(hidden).tolist()]
         layers = [Standardize(n_features)]
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]
         super().__init__(*layers, nn.Linear(widths[-1], n_classes))
 

@@ -1,8 +1,10 @@
 """Batches fetched whole: one indexing a batch instead of one a row."""
 
+from functools import partial
+
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class RowDataset(Dataset):
@@ -41,24 +43,38 @@ def keep(batch):
     return batch
 
 
-class WholeBatches(BatchSampler):
+class WholeBatches(Sampler):
     """Batches of row positions; a last batch of one row joins the one before.
 
     BatchNorm cannot train on a single row.
+
+    Parameters
+    ----------
+    positions : callable
+        Returns the positions of one epoch, ndarray of shape (n_samples,).
+    n_samples, batch_size : int
+        Rows in an epoch and in a batch.
+    drop_last : bool
+        Whether to drop a last batch that is not full.
     """
 
+    def __init__(self, positions, n_samples, batch_size, drop_last):
+        self.positions = positions
+        self.batch_size = batch_size
+        full, rest = divmod(n_samples, batch_size)
+        joined = drop_last or (rest == 1 and full > 0)
+        self.n_batches = full + (rest > 0 and not joined)
+        self.end = full * batch_size if drop_last else n_samples
+
     def __iter__(self):
-        positions = np.fromiter(self.sampler, dtype=np.int64)
-        stops = np.arange(1, len(self)) * self.batch_size
-        if self.drop_last:
-            positions = positions[: len(self) * self.batch_size]
-        yield from np.split(positions, stops)
+        positions = self.positions()
+        for batch in range(self.n_batches):
+            is_last = batch == self.n_batches - 1
+            stop = self.end if is_last else (batch + 1) * self.batch_size
+            yield positions[batch * self.batch_size : stop]
 
     def __len__(self):
-        full, rest = divmod(len(self.sampler), self.batch_size)
-        if self.drop_last:
-            return full
-        return full + (rest > 1 or (rest == 1 and full == 0))
+        return self.n_batches
 
 
 class BatchLoader(DataLoader):
@@ -78,15 +94,26 @@ class BatchLoader(DataLoader):
         generator=None,
         **kwargs,
     ):
-        if sampler is None and shuffle:
-            sampler = RandomSampler(dataset, generator=generator)
-        elif sampler is None:
-            sampler = SequentialSampler(dataset)
+        n_samples = len(dataset) if sampler is None else len(sampler)
+        if sampler is not None:
+            positions = partial(_drawn, sampler)
+        elif shuffle:
+            positions = partial(_shuffled, n_samples, generator)
+        else:
+            positions = partial(np.arange, n_samples)
             generator = generator or torch.Generator()
         kwargs.setdefault("collate_fn", keep)
         super().__init__(
             dataset,
-            batch_sampler=WholeBatches(sampler, batch_size, drop_last),
+            batch_sampler=WholeBatches(positions, n_samples, batch_size, drop_last),
             generator=generator,
             **kwargs,
         )
+
+
+def _drawn(sampler):
+    return np.fromiter(sampler, dtype=np.int64)
+
+
+def _shuffled(n_samples, generator):
+    return torch.randperm(n_samples, generator=generator).numpy()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from torch.utils.data import Subset
+from torch.utils.data import Subset, WeightedRandomSampler
 
 from sknoisy.data import BatchLoader, RowDataset
 
@@ -83,3 +83,9 @@ def test_drop_last_drops_the_incomplete_batch():
 def test_workers_give_the_same_batches():
     plain = rows_of(BatchLoader(dataset(10), 4))
     assert rows_of(BatchLoader(dataset(10), 4, num_workers=1)) == plain
+
+
+def test_a_sampler_of_ones_own_is_used():
+    weights = [0, 0, 1, 0, 0]
+    loader = BatchLoader(dataset(5), 2, sampler=WeightedRandomSampler(weights, 6))
+    assert rows_of(loader) == [[2, 2]] * 3

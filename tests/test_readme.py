@@ -1,0 +1,24 @@
+"""The README's snippets run, in order, as one session; so do the docstrings' examples."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import sknoisy
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_snippets_run():
+    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(snippets) >= 5
+    exec(compile("\n".join(snippets), str(README), "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("name", [m.name for m in pkgutil.iter_modules(sknoisy.__path__)])
+def test_docstring_examples_run(name):
+    assert doctest.testmod(importlib.import_module(f"sknoisy.{name}")).failed == 0
