@@ -51,7 +51,9 @@ def main(seeds):
     for labels, noise in NOISE.items():
         for method, make in METHODS.items():
             scores = np.array([score(make, noise, data, seed) for seed in range(seeds)])
-            cells = [f"{m:.1f} ({s:.1f})" for m, s in zip(scores.mean(0), scores.std(0))]
+            cells = [
+                f"{m:.1f} ({s:.1f})" for m, s in zip(scores.mean(0), scores.std(0), strict=True)
+            ]
             print(f"| {labels} | {method} | {' | '.join(cells)} |".replace("nan (nan)", "-"))
 
 
