@@ -10,18 +10,42 @@ import argparse
 
 import machine
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from skorch.callbacks import LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from sknoisy import ALRClassifier
+from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.noise import pair_noise, symmetric_noise
 
+# The published recipe for CIFAR, network and augmentation apart.
+SYNTHETIC_MIX_AUTHORS = {
+    "n_neighbors": 1,
+    "warmup_epochs": 10,
+    "mix_start": 60,
+    "max_epochs": 300,
+    "target_momentum": 0.9,
+    "target_update_every": 10,
+    "mixup_alpha": 1.0,
+    "mixup_loss": "linear",
+    "optimizer": torch.optim.SGD,
+    "optimizer__momentum": 0.9,
+    "optimizer__weight_decay": 1e-3,
+    "lr": 0.02,
+    "batch_size": 128,
+    "callbacks": [LRScheduler(CosineAnnealingWarmRestarts, T_0=10, eta_min=1e-3)],
+}
 # With momentum 1 no label ever moves: the same network under ordinary cross-entropy.
 METHODS = {
     "cross-entropy": lambda seed: ALRClassifier(
         momentum=1.0, entropy_weight=0.0, random_state=seed
     ),
     "ALRClassifier": lambda seed: ALRClassifier(random_state=seed),
+    "SyntheticMixClassifier": lambda seed: SyntheticMixClassifier(random_state=seed),
+    "SyntheticMix, authors' setting": lambda seed: SyntheticMixClassifier(
+        random_state=seed, **SYNTHETIC_MIX_AUTHORS
+    ),
 }
 NOISE = {
     "symmetric 40 %": lambda y, seed: symmetric_noise(y, 0.4, random_state=seed),

@@ -29,8 +29,11 @@ def refinement_loss(logits: Tensor, targets: Tensor, entropy_weight: float) -> T
 
 
 def auto_momentum(refinement_epochs: int) -> float:
-    """Largest momentum up to 0.9 that fits five half-lives of a given label into the epochs."""
-    return min(0.9, 0.5 ** (5 / max(refinement_epochs, 1)))
+    """Momentum in [0.7, 0.9] that fits five half-lives of a given label into the epochs.
+
+    Below about 0.7 the entropy term outweighs the labels, and predictions drift by themselves.
+    """
+    return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
 
 
 def auto_warmup_epochs(steps_per_epoch: int) -> int:
@@ -87,8 +90,8 @@ class ALRClassifier(NoisyLabelClassifier):
         and ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     momentum : 'auto' or float in [0, 1], default='auto'
         Share of the old soft label kept at each update ("m"). After k epochs the given label
-        keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is 0.9, or less where fewer
-        epochs would not hold five half-lives.
+        keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is 0.9, or down to 0.7 where
+        so few epochs would not hold five half-lives.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
@@ -106,7 +109,8 @@ class ALRClassifier(NoisyLabelClassifier):
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
     callbacks : None or list of skorch callbacks, default=None
-        Copied in `fit`. Their parameters as ``callbacks__<name>__*``.
+        Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
+        numbers: a scoring callback must not read y as labels.
     device : str, default='cpu'
         Where to train, such as 'cuda'.
     compile : bool, default=False
@@ -117,8 +121,8 @@ class ALRClassifier(NoisyLabelClassifier):
         Decides the initial weights, the order of the batches and dropout. numpy's and torch's
         global generators are left as they were.
     **skorch_params : dict
-        ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*`` and
-        ``callbacks__*``, as in `skorch.NeuralNet`.
+        ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*``,
+        ``callbacks__*`` and ``compile__*``, as in `skorch.NeuralNet`.
 
     Attributes
     ----------
@@ -193,16 +197,14 @@ class ALRClassifier(NoisyLabelClassifier):
         self.warmup_epochs = warmup_epochs
 
     def _check_params(self):
-        if self.momentum != "auto":
-            check_number(self.momentum, "momentum", Real, 0, 1)
+        check_number(self.momentum, "momentum", Real, 0, 1, auto=True)
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
-        if self.warmup_epochs != "auto":
-            check_number(self.warmup_epochs, "warmup_epochs", Integral, 0)
+        check_number(self.warmup_epochs, "warmup_epochs", Integral, 0, auto=True)
 
     def _label_callback(self, steps_per_epoch):
         warmup = self.warmup_epochs
         if warmup == "auto":
-            warmup = min(auto_warmup_epochs(steps_per_epoch), self.max_epochs // 2)
+            warmup = min(auto_warmup_epochs(steps_per_epoch), max(1, self.max_epochs // 2))
         if self.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"

@@ -10,33 +10,49 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MAX_STANDARDIZED = 5.0  # standard deviations; outliers beyond it would dominate a batch
+MAX_DEVIATIONS = 5.0  # standard deviations; outliers beyond it would dominate a batch
+CHUNK_ROWS = 4096
 
 
 class Standardize(nn.Module):
-    """Shift and scale each feature by constants taken from the training data.
+    """Shift and scale each feature by constants taken from the training data, then clip.
 
-    Values further than 5 standard deviations from the mean are clipped.
+    Values further than 5 standard deviations from the mean are clipped, once fitted. Columns of a
+    sparse matrix are scaled but not shifted: their zeros stay zeros.
     """
 
     def __init__(self, n_features: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
+        self.register_buffer("limit", torch.tensor(torch.inf))
 
     def fit(self, X) -> "Standardize":
-        """Take mean and standard deviation of X (n_samples, n_features), dense."""
-        mean = X.mean(axis=0, dtype=np.float64)
-        scale = X.std(axis=0, dtype=np.float64)
+        """Take the constants from X (n_samples, n_features), an array or a CSR matrix."""
+        # In chunks: squares of the whole of X in float64 would take twice its memory.
+        chunks = [slice(k, k + CHUNK_ROWS) for k in range(0, X.shape[0], CHUNK_ROWS)]
+        mean = sum(_column_sums(X[rows]) for rows in chunks) / X.shape[0]
+        if hasattr(X, "toarray"):
+            squares = sum(_column_sums(X[rows].power(2)) for rows in chunks) / X.shape[0]
+            variance = np.maximum(squares - mean**2, 0)
+            mean = np.zeros_like(mean)
+        else:
+            variance = sum(_column_sums((X[rows] - mean) ** 2) for rows in chunks) / X.shape[0]
+        scale = np.sqrt(variance)
         # A constant column keeps rounding noise as its spread: treat it as no spread.
         constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
         self.mean.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(np.where(constant, 1.0, scale)))
+        self.limit.fill_(MAX_DEVIATIONS)
         return self
 
     def forward(self, X: Tensor) -> Tensor:
         """Return X (B, n_features) standardized."""
-        return ((X - self.mean) / self.scale).clamp(-MAX_STANDARDIZED, MAX_STANDARDIZED)
+        return ((X - self.mean) / self.scale).clamp(-self.limit, self.limit)
+
+
+def _column_sums(X):
+    return np.asarray(X.sum(axis=0, dtype=np.float64)).ravel()
 
 
 class MLP(nn.Sequential):
@@ -97,8 +113,9 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
     network = factory(**_accepted_sizes(factory, params, sizes), **params)
     if not isinstance(network, nn.Module):
         raise TypeError(f"module must return an nn.Module, got {type(network).__name__}.")
-    if module is None and not hasattr(X, "toarray"):
-        network[0].fit(X)
+    for layer in network.modules():
+        if isinstance(layer, Standardize):
+            layer.fit(X)
     return network
 
 
@@ -142,5 +159,5 @@ def check_logits(network: nn.Module, batch: Tensor, n_classes: int) -> None:
             "module seems to end in a softmax: its outputs are non-negative and sum to 1 in each"
             " row. It must return logits; leave the last softmax out.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=4,  # the caller of fit
         )

@@ -1,9 +1,10 @@
 """The scikit-learn contract, once for all methods."""
 
+import inspect
 import math
 import threading
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
@@ -13,20 +14,27 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch import NeuralNet
-from torch.nn.functional import one_hot
 from torch.utils.data import Subset
 
 from sknoisy.backbones import build_module, check_logits
 from sknoisy.data import BatchLoader, RowDataset
 from sknoisy.targets import LabelCallback, SoftTargetLoss
 
-SKORCH_PREFIXES = ("module", "optimizer", "iterator_train", "iterator_valid", "callbacks")
-PREDICT_BATCH = 4096  # rows; tables are small, and a forward pass keeps no activations
+SKORCH_PREFIXES = (
+    "module",
+    "optimizer",
+    "iterator_train",
+    "iterator_valid",
+    "callbacks",
+    "compile",
+)
+PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**24  # at most so many in a batch for prediction
 
 # torch's CPU generator is global: two fits that seed it in two threads would mix their streams.
 _GENERATOR_LOCK = threading.RLock()
@@ -37,11 +45,19 @@ def softmax(logits):
     return logits.float().softmax(dim=1)
 
 
+def as_device(device):
+    """Return a torch.device, or say what is wrong with the parameter."""
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be 'cpu', 'cuda' or alike, got {device!r}.") from error
+
+
 @contextmanager
 def seeded(random_state, device):
     """Seed numpy and torch from a scikit-learn `random_state`, then put them back."""
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    devices = [device] if torch.device(device).type == "cuda" else []
+    devices = [device] if as_device(device).type == "cuda" else []
     with _GENERATOR_LOCK, torch.random.fork_rng(devices):
         numpy_state = np.random.get_state()  # noqa: NPY002 - the legacy generator is the global one
         np.random.seed(seed)  # noqa: NPY002
@@ -64,11 +80,21 @@ def unchanged_on_error(estimator):
         raise
 
 
-def check_number(value, name, kind, low, high=None, *, closed="both"):
-    """Raise TypeError or ValueError unless low <= value <= high; nan is refused."""
+def check_number(value, name, kind, low, high=None, *, closed="both", auto=False):
+    """Raise TypeError or ValueError unless low <= value <= high, or 'auto' where that is one."""
+    if auto and isinstance(value, str) and value == "auto":
+        return
+    if auto and isinstance(value, str):
+        raise ValueError(f"{name} must be 'auto' or a number, got {value!r}.")
     check_scalar(value, name, kind, min_val=low, max_val=high, include_boundaries=closed)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}.")
+
+
+def check_choice(value, name, choices):
+    """Raise ValueError unless value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
 def split_by_label(train_split, labels, dataset, rows):
@@ -145,10 +171,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         with unchanged_on_error(self), seeded(self.random_state, self.device):
             X, labels = self._validate_fit(X, y)
-            targets = one_hot(torch.from_numpy(labels), len(self.classes_)).float()
+            targets = torch.zeros(len(labels), len(self.classes_))
+            targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
             net = self._make_net(X, labels, targets)
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
+        if not np.isfinite(net.history[-1, "train_loss"]):
+            warnings.warn(
+                f"Training diverged: the loss of the last epoch is"
+                f" {net.history[-1, 'train_loss']}. Lower lr={self.lr}, or scale X.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     def predict_proba(self, X):
@@ -164,7 +198,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     @property
     def soft_labels_(self):
         """What the estimator believes the training labels to be."""
-        return self._fitted_net().criterion_.targets.numpy(force=True)
+        return read_only(self._fitted_net().criterion_.targets)
 
     @property
     def module_(self):
@@ -192,7 +226,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     def set_params(self, **params):
         """Set parameters, skorch's dunder parameters (``module__*`` ...) included."""
         self._refuse_unknown(params)
-        own = {k: v for k, v in params.items() if k in self._get_param_names()}
+        own = {k: v for k, v in params.items() if k in _own_params(type(self))}
         super().set_params(**own)
         dunder = {k: v for k, v in params.items() if k not in own}
         self.skorch_params = {**self.skorch_params, **dunder}
@@ -206,20 +240,20 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     @classmethod
     def _refuse_unknown(cls, params):
-        known = cls._get_param_names()
+        known = _own_params(cls)
         for name in params:
             # scikit-learn's checks also pass the catch-all's own name; skorch refuses that in fit.
             if name in known or _is_skorch_param(name) or name == "skorch_params":
                 continue
-            prefixes = [p for p in SKORCH_PREFIXES if name.startswith(f"{p}_")]
-            close = [f"{p}__{name.removeprefix(p).lstrip('_')}" for p in prefixes]
-            close += get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"valid names: {', '.join(known)}."
+            hint = _nearest_name(name, known) or (
+                f"valid names: {', '.join(known)}, and those that begin with"
+                f" {', '.join(f'{p}__' for p in SKORCH_PREFIXES)}."
+            )
             raise TypeError(f"{cls.__name__} has no parameter {name}: {hint}")
 
     def _validate(self, X, y="no_validation", *, reset):
         try:
-            return validate_data(
+            checked = validate_data(
                 self, X, y, reset=reset, dtype=np.float32, accept_sparse="csr", allow_nd=True
             )
         except ValueError as error:
@@ -229,23 +263,50 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"X must hold numbers only, got {error}; encode the other columns first, with"
                 " OneHotEncoder, OrdinalEncoder or TfidfVectorizer in a Pipeline."
             ) from error
+        row_shape = (checked[0] if reset else checked).shape[1:]
+        if reset:
+            self._row_shape = row_shape
+        elif row_shape != self._row_shape:
+            raise ValueError(
+                f"X must have rows of shape {self._row_shape}, as in fit, got {row_shape}."
+            )
+        return checked
 
     def _validate_fit(self, X, y):
         """Return X as float32 and y as class numbers; set `classes_`."""
+        self._check_skorch_params()
+        self._check_params()
         X, y = self._validate(X, y, reset=True)
-        check_classification_targets(y)
-        encoder = LabelEncoder().fit(y)
+        try:
+            check_classification_targets(y)
+            encoder = LabelEncoder().fit(y)
+        except TypeError as error:
+            raise ValueError(
+                f"y must hold labels of one type, none of them missing, got {error}."
+            ) from error
         self.classes_ = encoder.classes_
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y must have at least 2 classes, got 1 class: {self.classes_.tolist()[0]!r}."
             )
+        return X, encoder.transform(y)
+
+    def _check_skorch_params(self):
         check_number(self.lr, "lr", Real, 0, closed="neither")
         check_number(self.max_epochs, "max_epochs", Integral, 1)
         if self.batch_size != -1:  # skorch's way to say all rows at once
             check_number(self.batch_size, "batch_size", Integral, 1)
-        self._check_params()
-        return X, encoder.transform(y)
+        if not callable(self.optimizer):
+            raise TypeError(f"optimizer must be a class of torch.optim, got {self.optimizer!r}.")
+        if not (self.train_split is None or callable(self.train_split)):
+            raise TypeError(
+                f"train_split must be None or skorch.dataset.ValidSplit(...), got"
+                f" {self.train_split!r}."
+            )
+        if not (self.callbacks is None or isinstance(self.callbacks, list | tuple)):
+            raise TypeError(
+                f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
+            )
 
     def _make_net(self, X, labels, targets):
         module_params = {
@@ -256,13 +317,14 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         module = build_module(self.module, module_params, X, targets.shape[1]).to(self.device)
         loader = BatchLoader(RowDataset(X), batch_size=2)
         check_logits(module, next(iter(loader))[0].to(self.device), targets.shape[1])
-        batch_size = X.shape[0] if self.batch_size == -1 else self.batch_size
+        batch_size = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
+        batch_size = X.shape[0] if batch_size == -1 else batch_size
         label_callback = self._label_callback(math.ceil(X.shape[0] / batch_size))
-        callbacks = self.callbacks if isinstance(self.callbacks, Iterable) else []
+        predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
         train_split = self.train_split and partial(split_by_label, self.train_split, labels)
         params = {
             "iterator_train__shuffle": True,
-            "iterator_valid__batch_size": max(PREDICT_BATCH, batch_size),
+            "iterator_valid__batch_size": max(predict_rows, batch_size),
             **{k: v for k, v in self.skorch_params.items() if not k.startswith("module__")},
         }
         return NeuralNet(
@@ -276,7 +338,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             iterator_train=BatchLoader,
             iterator_valid=BatchLoader,
             # Last, so that callbacks that restore the best weights have done so.
-            callbacks=[*deepcopy(list(callbacks)), ("labels", label_callback)],
+            callbacks=[*deepcopy(list(self.callbacks or [])), ("labels", label_callback)],
             predict_nonlinearity=softmax,
             train_split=train_split,
             device=self.device,
@@ -284,6 +346,32 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             verbose=self.verbose,
             **params,
         )
+
+
+def _own_params(cls):
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return sorted(p.name for p in parameters if p.name != "self" and p.kind != p.VAR_KEYWORD)
+
+
+def _nearest_name(name, known):
+    """Return a hint at the parameter that `name` may have meant, or an empty string."""
+    prefix, dunder, rest = name.partition("__")
+    close = get_close_matches(prefix, SKORCH_PREFIXES, n=1) if dunder and rest else []
+    guesses = [f"{p}__{rest}" for p in close]
+    guesses += [
+        f"{p}__{name.removeprefix(p).lstrip('_')}"
+        for p in SKORCH_PREFIXES
+        if name.startswith(f"{p}_") and name.removeprefix(p).strip("_")
+    ]
+    guesses += get_close_matches(name, known, n=1)
+    return f"did you mean {guesses[0]}?" if guesses else ""
+
+
+def read_only(tensor):
+    """Return the numbers of a tensor that has another writer."""
+    view = tensor.numpy(force=True).view()
+    view.flags.writeable = False
+    return view
 
 
 def _is_skorch_param(name):

@@ -65,6 +65,11 @@ class WholeBatches(Sampler):
         joined = drop_last or (rest == 1 and full > 0)
         self.n_batches = full + (rest > 0 and not joined)
         self.end = full * batch_size if drop_last else n_samples
+        if self.n_batches == 0:
+            raise ValueError(
+                f"batch_size must be at most the number of rows when drop_last is True, got"
+                f" batch_size={batch_size} and {n_samples} rows."
+            )
 
     def __iter__(self):
         positions = self.positions()

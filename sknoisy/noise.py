@@ -1,10 +1,11 @@
 """Seeded label noise for experiments and tests.
 
-Every function takes labels of any type that sorts, shape (n_samples,), and returns a new array
-of the same type. Rates are shares in [0, 1]. Protocols move results by several points: always
-say which one you used.
+Every function takes labels of any type that sorts, shape (n_samples,), and returns a new ndarray
+of such labels. Rates are shares in [0, 1]. Protocols move results by several points: always say
+which one you used.
 """
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 
@@ -83,7 +84,7 @@ def pair_noise(y, rate, *, random_state=None):
 
     Parameters and return value as in `asymmetric_noise`; the last class goes to the first.
     """
-    classes = np.unique(column_or_1d(y)).tolist()
+    classes = _prepare(y, rate, None)[0].tolist()
     following = dict(zip(classes, classes[1:] + classes[:1], strict=True))
     return asymmetric_noise(y, rate, following, random_state=random_state)
 
@@ -114,9 +115,7 @@ def transition_noise(y, matrix, *, random_state=None):
             f" {matrix.shape}."
         )
     if not ((matrix >= 0).all() and np.allclose(matrix.sum(axis=1), 1)):
-        raise ValueError(
-            f"matrix must have non-negative rows that sum to 1, got sums {matrix.sum(axis=1)}."
-        )
+        raise ValueError(f"matrix must have non-negative rows that sum to 1, got {matrix}.")
     thresholds = matrix.cumsum(axis=1)[labels]  # (n, C)
     drawn = (rng.random_sample(len(labels))[:, None] >= thresholds).sum(axis=1)
     return classes[np.minimum(drawn, len(classes) - 1)]
@@ -149,6 +148,8 @@ def instance_dependent_noise(y, rate, pred_probs):
             f"pred_probs must have shape (n_samples, n_classes) = {(len(labels), len(classes))},"
             f" got {wrong.shape}."
         )
+    if not np.isfinite(wrong).all() or wrong.min() < 0:
+        raise ValueError("pred_probs must be finite and non-negative; check the classifier.")
     wrong[np.arange(len(labels)), labels] = -np.inf
     hardest = np.argsort(-wrong.max(axis=1), kind="stable")[: _floor(rate * len(labels))]
     labels[hardest] = wrong[hardest].argmax(axis=1)
@@ -158,7 +159,12 @@ def instance_dependent_noise(y, rate, pred_probs):
 def _prepare(y, rate, random_state):
     """Return the classes, the labels as class numbers, and the generator."""
     check_scalar(rate, "rate", Real, min_val=0, max_val=1)
-    classes, labels = np.unique(column_or_1d(y), return_inverse=True)
+    if math.isnan(rate):
+        raise ValueError("rate must be in [0, 1], got nan.")
+    y = column_or_1d(y)
+    if (y != y).any():
+        raise ValueError("y must not contain NaN; drop or impute the missing labels first.")
+    classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got {len(classes)}.")
     return classes, labels, check_random_state(random_state)

@@ -33,36 +33,59 @@ class SoftTargetLoss(nn.Module):
         self.register_buffer("targets", targets)
         self.loss = soft_cross_entropy
 
-    def forward(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return the loss of logits (B, C) for the rows (B,) of the table."""
+    def forward(self, logits: Tensor, rows: Tensor | list[Tensor]) -> Tensor:
+        """Return the loss of logits (B, C) for the rows (B,) of the table.
+
+        A mixed batch brings a pair instead: the rows (M,) that went into it, and the matrix
+        (B, M) that mixed them, which mixes their soft labels too.
+        """
         loss = self.loss if self.training else soft_cross_entropy
-        return loss(logits, self.targets[rows])
+        if isinstance(rows, Tensor):
+            return loss(logits, self.targets[rows])
+        rows, matrix = rows
+        return loss(logits, matrix @ self.targets[rows])
+
+
+class _Listener:
+    """Hook that calls a callback before the loss; a pickled net's hook is deaf."""
+
+    def __init__(self, callback=None, net=None):
+        self.callback = callback
+        self.net = net
+
+    def __call__(self, criterion, inputs):
+        # Optimizers such as LBFGS run forward and loss several times a step; labels move once.
+        if criterion.training and self.callback is not None and self.callback.is_first_pass_:
+            self.callback.is_first_pass_ = False
+            self.callback.before_loss(self.net, *inputs)
+
+    def __reduce__(self):
+        return _Listener, ()
 
 
 class LabelCallback(Callback, ABC):
     """Base of the callbacks that write the table of a `SoftTargetLoss`.
 
-    A method says which loss an epoch has, and what happens to the labels of a
-    batch between the forward pass and the loss.
+    A method says which loss an epoch has. It writes the labels in skorch's hooks
+    or in `before_loss`, which does nothing by default.
     """
 
     @abstractmethod
     def loss_at(self, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the loss ``(logits, targets) -> scalar`` of an epoch, counted from 1."""
 
-    @abstractmethod
     def before_loss(self, net: NeuralNet, logits: Tensor, rows: Tensor) -> None:
-        """Write ``net.criterion_.targets[rows]``, given the logits of a training batch."""
+        """Run between the forward pass of a training batch and its loss."""
 
     def on_train_begin(self, net, **kwargs):
         """Listen to the criterion: the loss then reads what this callback wrote."""
-
-        def write(criterion, inputs):
-            if criterion.training:
-                self.before_loss(net, *inputs)
-
         self.held_out_ = None
-        self.listener_ = net.criterion_.register_forward_pre_hook(write)
+        self.is_first_pass_ = False
+        self.handle_ = net.criterion_.register_forward_pre_hook(_Listener(self, net))
+
+    def on_batch_begin(self, net, **kwargs):
+        """Await the first forward pass of the step."""
+        self.is_first_pass_ = True
 
     def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
         """Set the loss of the epoch's phase."""
@@ -72,8 +95,8 @@ class LabelCallback(Callback, ABC):
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
         """Give held-out rows the net's own, out-of-sample, prediction."""
-        self.listener_.remove()
-        del self.listener_
+        self.handle_.remove()
+        del self.handle_
         held_out, self.held_out_ = self.held_out_, None
         if held_out is not None:
             targets = net.criterion_.targets

@@ -194,12 +194,38 @@ def test_callback_and_criterion_work_in_a_plain_skorch_net(blobs):
     assert (believed == true).mean() > (y == true).mean() + 0.05
 
 
-def test_auto_values_leave_room_for_five_half_lives():
+def test_auto_momentum_fits_five_half_lives_between_its_bounds():
+    assert [auto_momentum(epochs) for epochs in (0, 1, 5, 9)] == [0.7] * 4
+    assert auto_momentum(20) ** 20 == pytest.approx(0.5**5)
     assert auto_momentum(100) == 0.9
-    for epochs in (1, 5, 20, 32):
-        assert auto_momentum(epochs) ** epochs <= 0.5**5 + 1e-12
-    assert auto_warmup_epochs(1) == 20
-    assert auto_warmup_epochs(1000) == 1
+
+
+def test_auto_warmup_counts_steps():
+    assert [auto_warmup_epochs(steps) for steps in (1, 4, 11, 20, 1000)] == [20, 5, 2, 1, 1]
+
+
+def test_short_runs_do_not_fall_behind_cross_entropy(blobs):
+    X, y, true = blobs
+    for epochs in (2, 3, 6):
+        params = {"max_epochs": epochs, "random_state": 0}
+        plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, **params).fit(X, y)
+        refined = ALRClassifier(**params).fit(X, y)
+        assert refined.score(X, true) > plain.score(X, true) - 0.05
+
+
+def test_closures_run_several_times_a_step_move_labels_once(blobs):
+    X, y, _ = blobs
+    clf = ALRClassifier(
+        ConstantNet([0.4, 0.3, 0.2, 0.1]),
+        optimizer=torch.optim.LBFGS,
+        lr=1.0,
+        momentum=0.5,
+        warmup_epochs=1,
+        max_epochs=2,
+        batch_size=-1,
+    ).fit(X, y)
+    expected = 0.5 * np.eye(4)[y] + 0.5 * np.array([0.4, 0.3, 0.2, 0.1])
+    np.testing.assert_allclose(clf.soft_labels_, expected, atol=1e-6)
 
 
 def test_no_epoch_left_to_refine_warns(blobs):
@@ -213,7 +239,8 @@ def test_no_epoch_left_to_refine_warns(blobs):
     [
         ({"momentum": 1.5}, ValueError, "momentum == 1.5, must be <= 1"),
         ({"momentum": float("nan")}, ValueError, "momentum must be finite, got nan"),
-        ({"momentum": "big"}, TypeError, "momentum must be an instance of float, not str"),
+        ({"momentum": "Auto"}, ValueError, "momentum must be 'auto' or a number, got 'Auto'"),
+        ({"momentum": None}, TypeError, "momentum must be an instance of float, not NoneType"),
         ({"entropy_weight": -0.1}, ValueError, "entropy_weight == -0.1, must be >= 0"),
         ({"warmup_epochs": -1}, ValueError, "warmup_epochs == -1, must be >= 0"),
         ({"warmup_epochs": 1.5}, TypeError, "warmup_epochs must be an instance of int"),

@@ -1,4 +1,6 @@
+import tracemalloc
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,9 +61,35 @@ def test_factories_get_the_sizes_that_they_name():
     )
 
 
-def test_sparse_data_is_not_standardized():
-    X = sparse.random(20, 5, density=0.2, format="csr", dtype=np.float32)
-    assert torch.equal(build_module(None, {}, X, 2)[0].scale, torch.ones(5))
+def test_sparse_columns_are_scaled_and_zeros_stay_zeros():
+    X = sparse.random(5000, 3, density=0.2, format="csr", dtype=np.float32, random_state=0)
+    X.data *= 1000
+    Z = Standardize(3).fit(X)(torch.from_numpy(X.toarray())).numpy()
+    np.testing.assert_array_equal(Z == 0, X.toarray() == 0)
+    np.testing.assert_allclose(Z.std(0), 1, atol=0.05)
+
+
+def test_counts_of_any_size_are_told_apart_in_sparse_data():
+    y = np.arange(300) % 3
+    X = sparse.csr_matrix(np.array([10.0, 50.0, 100.0])[y][:, None])
+    assert ALRClassifier(max_epochs=40, random_state=0).fit(X, y).score(X, y) == 1
+
+
+@pytest.mark.parametrize("module", [MLP, partial(MLP, dropout=0.25)])
+def test_the_default_network_by_name_is_the_default(blobs, module):
+    X, y, _ = blobs
+    named, default = (ALRClassifier(m, max_epochs=2, random_state=0) for m in (module, None))
+    proba = default.fit(1000 * X, y).predict_proba(1000 * X)
+    np.testing.assert_array_equal(named.fit(1000 * X, y).predict_proba(1000 * X), proba)
+
+
+def test_standardizing_needs_no_second_copy_of_the_data():
+    X = np.ones((200_000, 20), dtype=np.float32)
+    tracemalloc.start()
+    Standardize(20).fit(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.nbytes / 4
 
 
 @pytest.mark.parametrize(

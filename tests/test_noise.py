@@ -24,6 +24,8 @@ def test_inclusive_symmetric_noise_keeps_its_share_of_true_labels():
     y = np.arange(20_000) % 4
     wrong = (symmetric_noise(y, 0.4, inclusive=True, random_state=0) != y).mean()
     assert abs(wrong - 0.4 * 3 / 4) < 4 * np.sqrt(0.3 * 0.7 / len(y))
+    counts = np.bincount(symmetric_noise(y, 1.0, inclusive=True, random_state=0))
+    assert np.abs(counts - len(y) / 4).max() < 4 * np.sqrt(len(y) / 4)
 
 
 def test_symmetric_noise_spreads_evenly_over_the_other_classes():
@@ -105,9 +107,10 @@ def test_booleans_stay_booleans():
 
 def test_seed_decides_and_the_input_stays():
     before = Y.copy()
-    a, b, c = (symmetric_noise(Y, 0.3, random_state=s) for s in (0, 0, 1))
-    np.testing.assert_array_equal(a, b)
-    assert (a != c).any()
+    for noise in (symmetric_noise, pair_noise):
+        a, b, c = (noise(Y, 0.3, random_state=s) for s in (0, 0, 1))
+        np.testing.assert_array_equal(a, b)
+        assert (a != c).any()
     np.testing.assert_array_equal(Y, before)
 
 
@@ -119,6 +122,9 @@ def test_seed_decides_and_the_input_stays():
         (lambda: asymmetric_noise(Y, 0.5, {0: 9}), "class_map must name labels of y, got 9"),
         (lambda: transition_noise(Y, np.eye(3)), r"must have shape .* \(4, 4\), got \(3, 3\)"),
         (lambda: transition_noise(Y, np.ones((4, 4))), "rows that sum to 1"),
+        (lambda: symmetric_noise(Y, float("nan")), "rate must be in"),
+        (lambda: symmetric_noise([1.0, np.nan, 2.0], 0.5), "y must not contain NaN"),
+        (lambda: instance_dependent_noise(Y, 0.5, -PROBS), "finite and non-negative"),
         (lambda: instance_dependent_noise(Y, 0.5, PROBS[:3]), "pred_probs must have shape"),
     ],
 )

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from sknoisy import ALRClassifier
+from sknoisy import ALRClassifier, SyntheticMixClassifier
 
 ESTIMATORS = [
     ALRClassifier(),
@@ -27,6 +27,10 @@ ESTIMATORS = [
         optimizer__momentum=0.9,
         module__hidden=32,
         module__dropout=0.0,
+    ),
+    SyntheticMixClassifier(),
+    SyntheticMixClassifier(
+        n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=60
     ),
 ]
 

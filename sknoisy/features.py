@@ -1,0 +1,61 @@
+"""Penultimate features, and extra forward passes that leave no trace."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def find_feature_layer(module: nn.Module, name: str | None = None) -> nn.Module:
+    """Return the layer whose input is the features: the last nn.Linear, or the one named.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer; the message names the parameter `feature_layer`.
+    """
+    layers = dict(module.named_modules())
+    if name is not None:
+        if name not in layers:
+            known = ", ".join(n for n in layers if n)
+            raise ValueError(f"feature_layer must name a layer of module, got {name!r}: {known}.")
+        return layers[name]
+    linear = [layer for layer in layers.values() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ValueError(
+            f"feature_layer must name the layer whose input is the features, got None, and"
+            f" {type(module).__name__} has no nn.Linear to take instead:"
+            f" {', '.join(n for n in layers if n)}."
+        )
+    return linear[-1]
+
+
+def logits_and_features(module: nn.Module, X: Tensor, layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the module's output for X and, from the same pass, the input of `layer` (B, D)."""
+    caught = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        logits = module(X)
+    finally:
+        hook.remove()
+    if not caught:
+        raise ValueError("feature_layer must name a layer that the forward pass runs through.")
+    return logits, caught[-1].flatten(start_dim=1)
+
+
+@contextmanager
+def no_trace(module: nn.Module):
+    """Put the module's buffers and torch's generators back after the block.
+
+    A forward pass in train mode inside the block changes no BatchNorm statistics, and the pass
+    after it draws the same dropout masks.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    devices = {p.device.index for p in module.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)

@@ -1,0 +1,56 @@
+"""Exact nearest neighbours of rows among themselves, within a batch or a whole set."""
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 2**28  # of distances held at once by the whole-set search
+FAISS_ROWS = 10_000  # below this, building faiss's index does not pay
+
+
+def nearest(features: Tensor, n_neighbors: int) -> Tensor:
+    """Return the positions (B, K) of each row's nearest other rows, nearest first.
+
+    Euclidean distance of features (B, D). A row is never its own neighbour, duplicates included;
+    K is `n_neighbors`, or B - 1 where there are fewer other rows.
+    """
+    own = torch.arange(len(features), device=features.device)
+    return _nearest_to(features, own, features, features.square().sum(dim=1), n_neighbors)
+
+
+def nearest_in_set(features: Tensor, n_neighbors: int) -> Tensor:
+    """Return what `nearest` does, for sets too large for one matrix of distances.
+
+    Chunks of rows on the device of `features`; faiss, where it is installed, for large sets on
+    the CPU.
+    """
+    features = features.float()
+    features = features - features.mean(dim=0)  # (N, D); squares of small numbers lose less
+    in_faiss = features.device.type == "cpu" and importlib.util.find_spec("faiss")
+    if in_faiss and len(features) >= FAISS_ROWS:
+        return _nearest_by_faiss(features, n_neighbors)
+    squares = features.square().sum(dim=1)
+    rows = torch.arange(len(features), device=features.device)
+    chunks = rows.split(max(1, CHUNK_BYTES // (4 * len(rows))))
+    return torch.cat([_nearest_to(features[c], c, features, squares, n_neighbors) for c in chunks])
+
+
+def _nearest_to(queries, own, features, squares, n_neighbors):
+    """Positions (Q, K) in `features` nearest to `queries`, which stand at positions `own`."""
+    # |q - f|^2 without |q|^2, which does not change a row's order.
+    distances = torch.addmm(squares, queries, features.T, alpha=-2)  # (Q, N)
+    distances[torch.arange(len(own), device=own.device), own] = torch.inf
+    return distances.topk(min(n_neighbors, len(features) - 1), largest=False).indices
+
+
+def _nearest_by_faiss(features, n_neighbors):
+    import faiss
+
+    index = faiss.IndexFlatL2(features.shape[1])
+    index.add(features.numpy())
+    _, found = index.search(features.numpy(), min(n_neighbors + 1, len(features)))
+    found = torch.from_numpy(found)  # (N, K + 1), with the row itself somewhere, or not at all
+    others = found != torch.arange(len(found))[:, None]
+    others[others.all(dim=1), -1] = False  # more duplicates than places: drop the last
+    return found[others].view(len(found), -1)
