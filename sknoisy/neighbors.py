@@ -15,8 +15,7 @@ def nearest(features: Tensor, n_neighbors: int) -> Tensor:
     Euclidean distance of features (B, D). A row is never its own neighbour, duplicates included;
     K is `n_neighbors`, or B - 1 where there are fewer other rows.
     """
-    own = torch.arange(len(features), device=features.device)
-    return _nearest_to(features, own, features, features.square().sum(dim=1), n_neighbors)
+    return _nearest_to(features, 0, features, features.square().sum(dim=1), n_neighbors)
 
 
 def nearest_in_set(features: Tensor, n_neighbors: int) -> Tensor:
@@ -31,16 +30,19 @@ def nearest_in_set(features: Tensor, n_neighbors: int) -> Tensor:
     if in_faiss and len(features) >= FAISS_ROWS:
         return _nearest_by_faiss(features, n_neighbors)
     squares = features.square().sum(dim=1)
-    rows = torch.arange(len(features), device=features.device)
-    chunks = rows.split(max(1, CHUNK_BYTES // (4 * len(rows))))
-    return torch.cat([_nearest_to(features[c], c, features, squares, n_neighbors) for c in chunks])
+    size = max(1, CHUNK_BYTES // (4 * len(features)))
+    found = [
+        _nearest_to(chunk, k * size, features, squares, n_neighbors)
+        for k, chunk in enumerate(features.split(size))
+    ]
+    return torch.cat(found)
 
 
-def _nearest_to(queries, own, features, squares, n_neighbors):
-    """Positions (Q, K) in `features` nearest to `queries`, which stand at positions `own`."""
+def _nearest_to(queries, first, features, squares, n_neighbors):
+    """Positions (Q, K) in `features` nearest to `queries`, its rows from `first` on."""
     # |q - f|^2 without |q|^2, which does not change a row's order.
     distances = torch.addmm(squares, queries, features.T, alpha=-2)  # (Q, N)
-    distances[torch.arange(len(own), device=own.device), own] = torch.inf
+    distances.diagonal(offset=first).fill_(torch.inf)
     return distances.topk(min(n_neighbors, len(features) - 1), largest=False).indices
 
 

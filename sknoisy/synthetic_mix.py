@@ -22,6 +22,7 @@ from sknoisy.neighbors import nearest, nearest_in_set
 from sknoisy.targets import LabelCallback
 
 EPSILON = 1e-10
+MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
 
 
 def linear_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -56,7 +57,8 @@ def clean_probability(scaled_losses: Tensor) -> Tensor:
     # k-means, which the mixture starts from, refuses scikit-learn's array API dispatch.
     quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
     with quiet, config_context(array_api_dispatch=False):
-        posterior = mixture.fit(column).predict_proba(column)
+        every = -(-len(column) // MIXTURE_ROWS)
+        posterior = mixture.fit(column[::every]).predict_proba(column)
     clean = posterior[:, mixture.means_[:, 0].argmin()]
     return torch.from_numpy(clean).to(scaled_losses)
 
@@ -92,7 +94,7 @@ def auto_schedule(steps_per_epoch, max_epochs, warmup="auto", start="auto", ever
     """Return the warm-up's end, the start of mixing and the update interval, all in epochs."""
     if warmup == "auto":
         warmup = 1 + max(1, round(20 / steps_per_epoch))
-        warmup = min(warmup, max(1, max_epochs // 2))
+        warmup = min(warmup, max(2, max_epochs // 2))
     if start == "auto":
         start = max(warmup, round(max_epochs / 10))
     if every == "auto":
@@ -178,9 +180,11 @@ class MixNeighbors(LabelCallback):
             losses = label_losses(logits, criterion.targets[rows])
             parts.append((rows, losses, features if self.neighbors == "all" else features[:, :0]))
         rows, losses, features = map(torch.cat, zip(*parts, strict=True))
-        self.losses_.append(scale_to_unit(losses)[rows.argsort()])
-        mean_losses = torch.stack(tuple(self.losses_)).mean(dim=0)
-        criterion.clean_probability[rows.sort().values] = clean_probability(mean_losses)
+        scaled = torch.zeros_like(criterion.clean_probability)
+        scaled[rows] = scale_to_unit(losses)
+        self.losses_.append(scaled)
+        mean_losses = sum(self.losses_)[rows] / len(self.losses_)
+        criterion.clean_probability[rows] = clean_probability(mean_losses)
         return rows, features
 
     @torch.no_grad()
@@ -224,9 +228,10 @@ class MixNeighbors(LabelCallback):
         return X, rows, matrix
 
     def on_train_end(self, net, **kwargs):
-        """Judge every row once more, by the trained network."""
-        self.losses_.clear()
-        self.judge(net, self.data_)
+        """Judge rows that no epoch has judged: held-out ones, or all if mixing never began."""
+        if not self.losses_ or self.held_out_ is not None:
+            self.losses_.clear()
+            self.judge(net, self.data_)
         del self.layer_, self.losses_, self.data_
         vars(self).pop("neighbors_", None)
         super().on_train_end(net, **kwargs)
@@ -314,8 +319,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         The corrected labels: rows in the order of X, columns in the order of `classes_`, each row
         a distribution.
     clean_probability_ : ndarray of shape (n_samples,)
-        By the trained network's losses, the probability that the class which a row's soft label
-        favours is right ("w").
+        By the losses at the start of the last epoch, the probability that the class which a row's
+        soft label favours is right ("w").
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)

@@ -85,7 +85,7 @@ def test_momentum_one_is_cross_entropy_training_bit_for_bit(blobs):
     ).fit(X, y)
     seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)
     reference = network()
-    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.002)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.002, fused=True)
     torch.manual_seed(seed)
     loader = BatchLoader(RowDataset(X, np.arange(len(X))), batch_size=128, shuffle=True)
     for _ in range(4):
@@ -113,7 +113,7 @@ def test_matches_the_method_written_as_one_loop(blobs):
         batch_size=50,
         random_state=0,
     ).fit(X, y)
-    optimizer = torch.optim.AdamW(start.parameters(), lr=0.002)
+    optimizer = torch.optim.AdamW(start.parameters(), lr=0.002, fused=True)
     table = torch.eye(4)[y]
     torch.manual_seed(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     loader = BatchLoader(RowDataset(X, np.arange(len(X))), batch_size=50, shuffle=True)

@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import nn
 
 from sknoisy import ALRClassifier
-from sknoisy.backbones import MLP, Standardize, build_module
+from sknoisy.backbones import MLP, Standardize, UniformDropout, build_module
 
 
 def test_standardized_columns_have_mean_0_and_deviation_1():
@@ -45,6 +45,15 @@ def test_mlp_has_the_asked_layers(hidden, widths):
     linear = [m for m in MLP(3, 4, hidden=hidden) if isinstance(m, nn.Linear)]
     assert [m.out_features for m in linear] == [*widths, 4]
     assert linear[0].in_features == 3
+
+
+def test_dropout_drops_its_share_keeps_the_mean_and_rests_in_evaluation():
+    X = torch.full((400, 400), 2.0)
+    dropped = UniformDropout(0.3)(X)
+    assert abs((dropped == 0).float().mean() - 0.3) < 0.01
+    torch.testing.assert_close(dropped[dropped != 0].unique(), torch.tensor([2 / 0.7]))
+    assert torch.equal(UniformDropout(0.3).eval()(X), X)
+    assert torch.equal(UniformDropout(0.0)(X), X)
 
 
 def test_factories_get_the_sizes_that_they_name():
@@ -136,3 +145,23 @@ def test_lazy_modules_are_sized_from_the_data(blobs):
     with warnings.catch_warnings(action="ignore"):  # torch calls lazy modules a new feature
         module = nn.LazyLinear(4)
     assert ALRClassifier(module, max_epochs=2).fit(X, y).module_.in_features == 10
+
+
+class Viewing(nn.Module):
+    """Calls view, which needs activations laid out channels first."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(64, 3)
+
+    def forward(self, X):
+        return self.head(self.conv(X).view(len(X), -1))
+
+
+def test_images_train_channels_last_unless_the_module_cannot():
+    X, y = np.random.default_rng(0).normal(size=(30, 2, 6, 6)), np.arange(30) % 3
+    module = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    conv = ALRClassifier(module, max_epochs=2).fit(X, y).module_[0]
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    clf = ALRClassifier(Viewing, max_epochs=2).fit(X, y)
+    assert clf.module_.conv.weight.is_contiguous()

@@ -423,4 +423,4 @@ def test_wide_rows_are_predicted_in_smaller_batches(method):
     X = sparse.random(600, 100_000, density=1e-4, format="csr", dtype=np.float32, random_state=0)
     clf = method(partial(nn.Linear, 100_000, 2), max_epochs=2, batch_size=50)
     clf.fit(X[:60], np.arange(60) % 2)
-    assert clf.net_.get_params()["iterator_valid__batch_size"] == 2**24 // 100_000
+    assert clf.net_.get_params()["iterator_valid__batch_size"] == 50

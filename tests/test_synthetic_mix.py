@@ -10,7 +10,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier, SyntheticMixClassifier, synthetic_mix
 from sknoisy.synthetic_mix import (
     MixNeighbors,
     auto_schedule,
@@ -112,7 +112,7 @@ def test_auto_schedule_updates_about_fifteen_times():
         assert (warmup, start) == (3, epochs // 10)
         assert 13 <= len(range(start, epochs + 1, every)) <= 18
     assert auto_schedule(11, 100, 5, 40, 7) == (5, 40, 7)
-    assert auto_schedule(1, 2)[0] == 1
+    assert [auto_schedule(1, epochs)[0] for epochs in (1, 3, 10, 100)] == [2, 2, 5, 21]
 
 
 class ConstantNet(nn.Module):
@@ -239,10 +239,17 @@ def test_loss_history_averages_the_last_passes():
     clf = SyntheticMixClassifier(max_epochs=20, random_state=0)
     clf._label_callback = lambda steps: Spy(loss_history=2, warmup_epochs=2, mix_start=5)
     clf.fit(X, y)
-    assert len(seen) == 20 - 4 + 1 + 1  # from one epoch before mix_start on, and after training
-    for (before, _), (history, clean) in pairwise(seen[:-1]):
+    assert len(seen) == 20 - 4 + 1  # from one epoch before mix_start on
+    for (before, _), (history, clean) in pairwise(seen):
         assert torch.equal(history[0], before[-1])
         torch.testing.assert_close(clean, clean_probability((history[0] + history[1]) / 2))
+
+
+def test_large_sets_are_judged_by_a_part(monkeypatch):
+    losses = torch.from_numpy(np.random.default_rng(0).beta(0.5, 0.5, 3_000))
+    whole = clean_probability(losses)
+    monkeypatch.setattr(synthetic_mix, "MIXTURE_ROWS", 1_000)
+    torch.testing.assert_close(clean_probability(losses), whole, atol=0.1, rtol=0)
 
 
 def test_held_out_batches_are_never_mixed(blobs):

@@ -1,0 +1,168 @@
+"""How the trusted loss after one look-ahead step depends on the labels of that step.
+
+The step is ``theta' = theta - alpha * grad KL(p || q)``, with predictions p of the parameters theta
+and labels q = softmax(z). Each function returns the exact gradient, or an approximation that it
+names, of the trusted loss at theta' with respect to z (B, C).
+
+Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
+IEEE TIP 31, 2022, for the step; the forward-mode form follows from the loss being affine in log q.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy, log_softmax
+
+
+def kl_to_labels(logits: Tensor, label_logits: Tensor, scale: float = 1.0) -> Tensor:
+    """Mean over rows of KL(prediction || soft label), both (B, C) logits, times `scale`."""
+    log_p = log_softmax(logits.float(), dim=1)
+    log_q = log_softmax(label_logits, dim=1)
+    return scale * (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
+
+
+@dataclass
+class LookAhead:
+    """One look-ahead step: the batch, its forward pass, and the trusted batch.
+
+    Attributes
+    ----------
+    module : nn.Module
+        The classifier at theta, in train mode.
+    X : Tensor of shape (M, ...)
+        The batch as fed; its first B rows are those whose labels are generated.
+    logits : Tensor of shape (B, C)
+        The classifier's output for them, with its graph, which stays usable.
+    label_logits : Tensor of shape (B, C)
+        z, the output of the label network for them.
+    trusted_X, trusted_y : Tensor of shape (B', ...), Tensor of shape (B',)
+        The trusted batch.
+    step_size : float
+        alpha.
+    scale : float
+        s: 1 for a mean over rows, 1 / C for a mean over rows and classes.
+    generator_state : Tensor
+        torch's CPU generator before the forward pass of X: extra passes draw the same dropout.
+    cuda_state : Tensor or None
+        The same for the module's CUDA device.
+    """
+
+    module: nn.Module
+    X: Tensor
+    logits: Tensor
+    label_logits: Tensor
+    trusted_X: Tensor
+    trusted_y: Tensor
+    step_size: float
+    scale: float
+    generator_state: Tensor
+    cuda_state: Tensor | None = None
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the parameters that are trained."""
+        return {k: p for k, p in self.module.named_parameters() if p.requires_grad}
+
+    def call(self, parameters: dict[str, Tensor], X: Tensor) -> Tensor:
+        """Run the module on X with other parameters; its BatchNorm statistics stay."""
+        buffers = {k: b.clone() for k, b in self.module.named_buffers()}
+        return functional_call(self.module, {**parameters, **buffers}, (X,)).float()
+
+    @contextmanager
+    def same_dropout(self):
+        """Draw in the block what the forward pass of X drew."""
+        devices = [] if self.cuda_state is None else [self.X.device]
+        with torch.random.fork_rng(devices):
+            torch.set_rng_state(self.generator_state)
+            if devices:
+                torch.cuda.set_rng_state(self.cuda_state, self.X.device)
+            yield
+
+    def step(self, label_logits: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
+        """Return the parameters theta' after the step."""
+        theta = self.parameters()
+        loss = kl_to_labels(self.logits, label_logits, self.scale)
+        gradients = torch.autograd.grad(
+            loss,
+            theta.values(),
+            retain_graph=True,
+            create_graph=create_graph,
+            materialize_grads=True,
+        )
+        return {
+            k: p - self.step_size * g for (k, p), g in zip(theta.items(), gradients, strict=True)
+        }
+
+    def trusted_loss(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Return the cross-entropy of the trusted batch at other parameters."""
+        with torch.random.fork_rng([] if self.cuda_state is None else [self.X.device]):
+            return cross_entropy(self.call(parameters, self.trusted_X), self.trusted_y)
+
+    def direction(self) -> dict[str, Tensor]:
+        """Return u, the gradient of the trusted loss at theta'."""
+        ahead = {
+            k: p.detach().requires_grad_() for k, p in self.step(self.label_logits.detach()).items()
+        }
+        gradients = torch.autograd.grad(
+            self.trusted_loss(ahead), ahead.values(), materialize_grads=True
+        )
+        return dict(zip(ahead, gradients, strict=True))
+
+    def factor(self) -> float:
+        """Return alpha s / B."""
+        return self.step_size * self.scale / len(self.logits)
+
+
+def by_jvp(step: LookAhead) -> Tensor:
+    """Exact: ``dL/dz_i = (alpha s / B) J_i u``, one forward-mode pass of the predictions along u.
+
+    L depends on z only through -sum_k p_k log q_k, which is affine in log q, and the changes of p
+    sum to 0, so the log-softmax drops out.
+    """
+    u = step.direction()
+    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level():
+        dual = {k: forward_ad.make_dual(p.detach(), u[k]) for k, p in step.parameters().items()}
+        p = step.call(dual, step.X)[: len(step.logits)].softmax(dim=1)
+        return step.factor() * forward_ad.unpack_dual(p).tangent
+
+
+def by_double_backward(step: LookAhead) -> Tensor:
+    """Exact: the trusted loss differentiated through the step, which keeps a graph of a graph."""
+    z = step.label_logits.detach().requires_grad_()
+    ahead = step.step(z, create_graph=True)
+    return torch.autograd.grad(step.trusted_loss(ahead), z)[0]
+
+
+def by_finite_difference(step: LookAhead) -> Tensor:
+    """Approximate, to about 1 % in float32: J_i u from two passes at theta +- eps u."""
+    u = step.direction()
+    norm = torch.stack([g.square().sum() for g in u.values()]).sum().sqrt()
+    size = 1e-4 / norm.clamp_min(1e-12)
+
+    def predict(sign):
+        with torch.no_grad(), step.same_dropout():
+            moved = {k: p + sign * size * u[k] for k, p in step.parameters().items()}
+            return step.call(moved, step.X)[: len(step.logits)].softmax(dim=1)
+
+    return step.factor() * (predict(1) - predict(-1)) / (2 * size)
+
+
+METHODS = {
+    "jvp": by_jvp,
+    "double-backward": by_double_backward,
+    "finite-difference": by_finite_difference,
+}
+
+
+def first_that_works(step: LookAhead) -> str:
+    """Return the name of the cheapest method that the module's operations support."""
+    for name, method in METHODS.items():
+        try:
+            method(step)
+        except (NotImplementedError, RuntimeError):
+            continue
+        return name
+    return name  # the last one: what fails in it is no missing formula, and is raised when used
