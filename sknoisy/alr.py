@@ -210,7 +210,7 @@ class ALRClassifier(NoisyLabelClassifier):
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
                 f" max_epochs={self.max_epochs} and warmup_epochs={warmup}.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         momentum = self.momentum
         if momentum == "auto":

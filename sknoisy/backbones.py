@@ -186,5 +186,5 @@ def check_logits(network: nn.Module, batch: Tensor, n_classes: int) -> None:
             "module seems to end in a softmax: its outputs are non-negative and sum to 1 in each"
             " row. It must return logits; leave the last softmax out.",
             UserWarning,
-            stacklevel=4,  # the caller of fit
+            stacklevel=5,  # the caller of fit
         )

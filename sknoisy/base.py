@@ -117,7 +117,8 @@ def split_by_label(train_split, labels, dataset, rows):
 class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of the methods: data checks, label encoding, net, prediction.
 
-    A method defines `__init__`, `_check_params` and `_label_callback`.
+    A method defines `__init__`, `_check_params` and `_label_callback`; one whose `fit` takes more
+    than X and y also defines `fit`, which calls `_fit`, and `_check_fit_params`.
     """
 
     def __init__(
@@ -175,21 +176,28 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         self : object
             The fitted estimator. If a call raises, an earlier fit stays as it was.
         """
+        return self._fit(X, y)
+
+    def _fit(self, X, y, **fit_params):
         with unchanged_on_error(self), seeded(self.random_state, self.device):
             X, labels = self._validate_fit(X, y)
-            targets = torch.zeros(len(labels), len(self.classes_))
-            targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
-            net = self._make_net(X, labels, targets)
+            X, callback_params = self._check_fit_params(X, labels, **fit_params)
+            net = self._make_net(X, labels, callback_params)
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
+            self._n_labels = len(labels)
         if not np.isfinite(net.history[-1, "train_loss"]):
             warnings.warn(
                 f"Training diverged: the loss of the last epoch is"
                 f" {net.history[-1, 'train_loss']}. Lower lr={self.lr}, or scale X.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
+
+    def _check_fit_params(self, X, labels):
+        """Return all inputs, and the label callback's parameters, from what `fit` was given."""
+        return X, {}
 
     def predict_proba(self, X):
         """Return the class probabilities of X, float32 of shape (n_samples, n_classes)."""
@@ -204,7 +212,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     @property
     def soft_labels_(self):
         """What the estimator believes the training labels to be."""
-        return read_only(self._fitted_net().criterion_.targets)
+        return read_only(self._fitted_net().criterion_.targets[: self._n_labels])
 
     @property
     def module_(self):
@@ -314,19 +322,23 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
             )
 
-    def _make_net(self, X, labels, targets):
+    def _make_net(self, X, labels, callback_params):
+        n_classes = len(self.classes_)
+        targets = torch.zeros(len(labels), n_classes)
+        targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
         module_params = {
             name.removeprefix("module__"): value
             for name, value in self.skorch_params.items()
             if name.startswith("module__")
         }
-        module = build_module(self.module, module_params, X, targets.shape[1]).to(self.device)
+        module = build_module(self.module, module_params, X, n_classes).to(self.device)
         first_rows = next(iter(BatchLoader(RowDataset(X), batch_size=2)))[0].to(self.device)
         use_channels_last(module, first_rows)
-        check_logits(module, first_rows, targets.shape[1])
+        check_logits(module, first_rows, n_classes)
         batch_size = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
         batch_size = X.shape[0] if batch_size == -1 else batch_size
-        label_callback = self._label_callback(math.ceil(X.shape[0] / batch_size))
+        steps_per_epoch = math.ceil(X.shape[0] / batch_size)
+        label_callback = self._label_callback(steps_per_epoch, **callback_params)
         predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
         train_split = self.train_split and partial(split_by_label, self.train_split, labels)
         params = {

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
@@ -36,6 +37,13 @@ class RowDataset(Dataset):
         if hasattr(batch, "toarray"):
             batch = batch.toarray()
         return [torch.from_numpy(batch), torch.from_numpy(self.rows[indices])]
+
+
+def stack_rows(first, second):
+    """Return the rows of two arrays, or of two CSR matrices, one below the other."""
+    if hasattr(first, "toarray"):
+        return sparse.vstack([first, sparse.csr_matrix(second)], format="csr")
+    return np.concatenate([first, second.toarray() if hasattr(second, "toarray") else second])
 
 
 def keep(batch):

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def plain(module: nn.Module) -> nn.Module:
+    """Return the module that torch.compile wrapped, or the module itself."""
+    return getattr(module, "_orig_mod", module)
+
+
 def find_feature_layer(module: nn.Module, name: str | None = None) -> nn.Module:
     """Return the layer whose input is the features: the last nn.Linear, or the one named.
 

@@ -4,13 +4,33 @@ Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels fro
 IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 """
 
-import torch
-from torch import Tensor
-from torch.nn.functional import log_softmax
+import inspect
+import warnings
+from copy import deepcopy
+from functools import partial
+from numbers import Integral, Real
 
+import torch
+from skorch.utils import to_device
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax
+
+from sknoisy.base import NoisyLabelClassifier, check_choice, check_number
+from sknoisy.data import RowDataset, stack_rows
+from sknoisy.features import find_feature_layer, logits_and_features, plain
+from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
 from sknoisy.targets import LabelCallback
+from sknoisy.trusted import (
+    TrustedBatches,
+    TrustedRows,
+    check_mask,
+    check_meta_labels,
+    lowest_losses,
+    unpack,
+)
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
+MAX_META_BATCH = 1024  # trusted rows a look-ahead, where the batch is the whole set
 TRUSTED_SHARE = 8  # one trusted row beside so many of the batch: the step's price stays near 3.5
 
 
@@ -41,24 +61,38 @@ def with_trusted_rows(
     return loss(logits[:n], targets[:n]) + trusted_weight * trusted
 
 
+def auto_virtual_lr(optimizer, lr: float, given: dict) -> float:
+    """``max(1, 10 lr / (1 - momentum))``: never shorter than the optimizer's own steps.
+
+    The momentum is the optimizer's ``momentum`` or first beta, as `given` or by its default.
+    """
+    defaults = {k: p.default for k, p in inspect.signature(optimizer).parameters.items()}
+    params = {**defaults, **given}
+    momentum = params.get("momentum", params.get("betas", (0.0,))[0])
+    return max(1.0, 10 * lr / (1 - momentum))
+
+
 class GenerateLabels(LabelCallback):
     """Write the soft labels that a label network generates, taught by trusted rows.
+
+    For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers; rows
+    beyond the criterion's table have no given label.
 
     Parameters
     ----------
     trusted : TrustedRows or None
         Inputs and class numbers; None picks the rows of lowest loss after the warm-up.
-    n_labels : int
-        Rows of the table that have a given label.
+    pinned : ndarray of int or None
+        Rows of the table whose given label is right and stays.
     warmup_epochs, meta_lr, virtual_lr, entropy_weight, meta_batch_size, trusted_weight, \
-reduction, feature_layer, restore_best, hypergradient
-        As in `MetaLabelNetClassifier`, each a number.
+reduction, label_start, feature_layer, restore_best, hypergradient
+        As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
     """
 
     def __init__(
         self,
         trusted=None,
-        n_labels=None,
+        pinned=None,
         warmup_epochs=30,
         meta_lr=1e-2,
         virtual_lr=1.0,
@@ -66,12 +100,13 @@ reduction, feature_layer, restore_best, hypergradient
         meta_batch_size=128,
         trusted_weight=1.0,
         reduction="batchmean",
+        label_start="classifier",
         feature_layer=None,
         restore_best=False,
         hypergradient="auto",
     ):
         self.trusted = trusted
-        self.n_labels = n_labels
+        self.pinned = pinned
         self.warmup_epochs = warmup_epochs
         self.meta_lr = meta_lr
         self.virtual_lr = virtual_lr
@@ -79,6 +114,529 @@ reduction, feature_layer, restore_best, hypergradient
         self.meta_batch_size = meta_batch_size
         self.trusted_weight = trusted_weight
         self.reduction = reduction
+        self.label_start = label_start
         self.feature_layer = feature_layer
         self.restore_best = restore_best
         self.hypergradient = hypergradient
+
+    def loss_at(self, epoch):
+        """Cross-entropy in the warm-up, then the loss to generated labels; trusted rows beside."""
+        loss = given_labels_loss
+        if epoch > self.warmup_epochs:
+            loss = partial(
+                generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_
+            )
+        if not self.n_beside_:
+            return loss
+        weight = self.trusted_weight
+        return partial(
+            with_trusted_rows, loss=loss, n_trusted=self.n_beside_, trusted_weight=weight
+        )
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Lengthen the table: rows without a given label, then the trusted rows' labels."""
+        super().on_train_begin(net, **kwargs)
+        table = net.criterion_.targets
+        unlabeled = table.new_zeros(X.shape[0] - len(table), table.shape[1])
+        net.criterion_.targets = torch.cat([table, unlabeled])
+        self.layer_ = find_feature_layer(plain(net.module_), self.feature_layer)
+        self.scale_ = 1.0 if self.reduction == "batchmean" else 1 / table.shape[1]
+        self.n_beside_ = 0
+        self.best_ = None
+        self.best_epoch_ = 0
+        if self.trusted is not None:
+            self.trust(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
+
+    def trust(self, net, X, labels):
+        """Begin to use trusted rows: in the table, in look-ahead batches and beside each batch."""
+        table = net.criterion_.targets
+        self.first_trusted_ = len(table)
+        one_hot = torch.nn.functional.one_hot(labels, table.shape[1]).to(table)
+        net.criterion_.targets = torch.cat([table, one_hot])
+        self.trusted_data_ = RowDataset(X, labels.numpy())
+        self.meta_batches_ = TrustedBatches(labels, self.meta_batch_size)
+        if self.trusted_weight:
+            size = max(1, net.batch_size // TRUSTED_SHARE) if net.batch_size > 0 else len(labels)
+            self.beside_ = TrustedBatches(labels, size)
+            self.n_beside_ = self.beside_.size
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        """After the warm-up, freeze the features and begin the label network."""
+        if len(net.history) == self.warmup_epochs + 1:
+            self.begin(net, getattr(dataset_train, "dataset", dataset_train), dataset_train)
+        super().on_epoch_begin(net, **kwargs)
+
+    @torch.no_grad()
+    def begin(self, net, data, dataset_train):
+        """Cache the features of all rows; without trusted rows, trust those of lowest loss."""
+        module, table = plain(net.module_).eval(), net.criterion_.targets
+        features, losses = [], []
+        for X, rows in net.get_iterator(data, training=False):
+            logits, found = logits_and_features(module, to_device(X, net.device), self.layer_)
+            features.append(found)
+            given = table[to_device(rows, net.device)].argmax(dim=1)
+            losses.append(cross_entropy(logits.float(), given, reduction="none"))
+        self.features_ = torch.cat(features)  # (N, D), in the order of the rows
+        if self.trusted is None:
+            rows = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
+            rows = rows[table[rows].sum(dim=1).cpu() > 0]
+            given = table[rows].argmax(dim=1).cpu()
+            chosen = rows[lowest_losses(torch.cat(losses).cpu()[rows], given, 0.1, 50)]
+            X = data.__getitems__(chosen.numpy())[0].numpy()
+            self.trust(net, X, table[chosen].argmax(dim=1).cpu())
+        label_net = nn.Linear(self.features_.shape[1], table.shape[1])
+        heads = [p.shape for p in self.layer_.state_dict().values()]
+        same = heads == [p.shape for p in label_net.state_dict().values()]
+        if self.label_start == "classifier" and same:  # a named layer may be no head
+            label_net.load_state_dict(self.layer_.state_dict())
+        self.label_net_ = label_net.to(self.features_.device)
+        self.label_optimizer_ = torch.optim.Adam(
+            self.label_net_.parameters(), lr=self.meta_lr, weight_decay=META_WEIGHT_DECAY
+        )
+
+    def on_batch_begin(self, net, batch, training=False, **kwargs):
+        """Put trusted rows beside the batch; remember what draws its dropout."""
+        super().on_batch_begin(net, **kwargs)
+        if not training:
+            return
+        if self.n_beside_:
+            beside = self.beside_.draw()
+            X, _ = self.trusted_data_.__getitems__(beside.numpy())
+            batch[0] = torch.cat([to_device(batch[0], net.device), to_device(X, net.device)])
+            batch[1] = torch.cat([batch[1], self.first_trusted_ + beside])
+        self.X_ = to_device(batch[0], net.device)
+        self.generator_state_ = torch.get_rng_state()
+        self.cuda_state_ = torch.cuda.get_rng_state(net.device) if self.X_.is_cuda else None
+
+    def before_loss(self, net, logits, rows):
+        """Teach the label network by a look-ahead step, then write the labels it generates."""
+        if len(net.history) <= self.warmup_epochs:
+            return
+        n = len(logits) - self.n_beside_
+        rows = rows[:n]
+        features = self.features_[rows]
+        z = self.label_net_(features)
+        gradient = self.hypergradient_of(self.look_ahead(net, logits[:n], z))
+        self.label_optimizer_.zero_grad()
+        z.backward(gradient=gradient)
+        self.label_optimizer_.step()
+        with torch.no_grad():
+            net.criterion_.targets[rows] = self.label_net_(features).softmax(dim=1)
+
+    def look_ahead(self, net, logits, z):
+        """Return the look-ahead step of this batch, with a trusted batch of its own."""
+        X, labels = self.trusted_data_.__getitems__(self.meta_batches_.draw().numpy())
+        return LookAhead(
+            module=plain(net.module_),
+            X=self.X_,
+            logits=logits,
+            label_logits=z,
+            trusted_X=to_device(X, net.device),
+            trusted_y=to_device(labels, net.device),
+            step_size=self.virtual_lr,
+            scale=self.scale_,
+            generator_state=self.generator_state_,
+            cuda_state=self.cuda_state_,
+        )
+
+    def hypergradient_of(self, step):
+        """Return dL/dz (B, C) by the chosen method; 'auto' chooses once, and says so if slower."""
+        if not hasattr(self, "hypergradient_"):
+            self.hypergradient_ = self.hypergradient
+            if self.hypergradient == "auto":
+                self.hypergradient_ = first_that_works(step)
+                warn_if_not_jvp(self.hypergradient_)
+        return METHODS[self.hypergradient_](step)
+
+    @torch.no_grad()
+    def on_epoch_end(self, net, **kwargs):
+        """Record the score on the trusted rows; remember the best epoch."""
+        if not hasattr(self, "trusted_data_"):
+            return
+        logits = torch.cat(list(net.forward_iter(self.trusted_data_, device=net.device)))
+        labels = to_device(torch.from_numpy(self.trusted_data_.rows), net.device)
+        accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
+        loss = cross_entropy(logits.float(), labels).item()
+        net.history.record("meta_accuracy", accuracy)
+        net.history.record("meta_loss", loss)
+        if self.restore_best and (self.best_ is None or (accuracy, -loss) > self.best_):
+            self.best_ = accuracy, -loss
+            self.best_epoch_ = len(net.history)
+            label_net = getattr(self, "label_net_", None)
+            self.best_states_ = deepcopy(
+                (net.module_.state_dict(), label_net and label_net.state_dict())
+            )
+
+    @torch.no_grad()
+    def on_train_end(self, net, **kwargs):
+        """Restore the best epoch if asked; write the labels generated for every row."""
+        self.best_epoch_ = self.best_epoch_ or len(net.history)
+        if self.best_ is not None:
+            module_state, label_state = self.best_states_
+            net.module_.load_state_dict(module_state)
+            if label_state is not None:
+                self.label_net_.load_state_dict(label_state)
+        if hasattr(self, "label_net_"):
+            table = net.criterion_.targets
+            table[: len(self.features_)] = self.label_net_(self.features_).softmax(dim=1)
+            if self.pinned is not None:  # the trusted rows stand at the table's end as well
+                table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :]
+        self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0
+        for name in ("trusted_data_", "features_", "layer_", "X_", "best_states_", "beside_"):
+            vars(self).pop(name, None)
+        super().on_train_end(net, **kwargs)
+
+
+def warn_if_not_jvp(method):
+    """Say once why steps are slower than they could be."""
+    if method != "jvp":
+        warnings.warn(
+            f"module has an operation without a forward-mode derivative: the hypergradient comes"
+            f" by {method}, which is slower"
+            f"{' and approximate' if method == 'finite-difference' else ''}. Pass"
+            f" hypergradient={method!r} to silence this.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+class MetaLabelNetClassifier(NoisyLabelClassifier):
+    """Classifier whose soft labels come from a network that a small trusted set teaches.
+
+    After a warm-up on the given labels, a linear label network on frozen features generates the
+    soft labels of each batch. It learns by looking ahead: were the classifier to take a step on
+    its labels, would it then do better on trusted rows? The given labels serve in the warm-up
+    alone. Trusted rows come as ``meta_X`` and ``meta_y``, or as the mask ``trusted`` of rows of X.
+
+    Parameters
+    ----------
+    module : None, nn.Module class, factory or instance, default=None
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, sized from the
+        data, which standardizes its inputs. A class or factory gets the ``module__*`` parameters,
+        and ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+    warmup_epochs : 'auto' or int >= 1, default='auto'
+        Epochs of cross-entropy on the given labels. What the network has memorised by then cannot
+        be undone: stop it early. 'auto' is the number that holds about 65 steps, at least 1 and
+        at most a third of `max_epochs`.
+    meta_lr : float, default=0.0005
+        Learning rate of the label network's Adam ("beta"); the authors, who begin it at random
+        weights, take 0.01.
+    virtual_lr : 'auto' or float > 0, default='auto'
+        Length of the look-ahead step ("alpha"). 'auto' is ``max(1, 10 * lr / (1 - momentum))``; a
+        step shorter than the real one teaches the wrong thing.
+    entropy_weight : float, default=1.0
+        Weight of the prediction's entropy in the classifier's loss ("gamma"). With 1 the loss is
+        the reverse cross-entropy.
+    meta_batch_size : None or int >= 1, default=None
+        Trusted rows a look-ahead; None takes `batch_size`. A smaller trusted set is used whole.
+    trusted_weight : float >= 0, default=1.0
+        Weight of the cross-entropy of trusted rows, an eighth of the batch size beside each
+        batch: they also teach the classifier directly. The authors do without: 0.
+    reduction : {'batchmean', 'mean'}, default='batchmean'
+        Whether the classifier's loss is a mean over rows, or over rows and classes as in the
+        authors' code.
+    hypergradient : {'auto', 'jvp', 'double-backward', 'finite-difference'}, default='auto'
+        How the look-ahead is differentiated. 'jvp' is exact and the cheapest; 'auto' takes the
+        first of the three that the module's operations support, and warns if it is not 'jvp'.
+    label_start : {'classifier', 'random'}, default='classifier'
+        Where the label network begins: at the classifier's own last layer, so that the first
+        labels are the warmed-up classifier's predictions, or at random weights as in the authors'
+        code, which on small data unlearns the warm-up before good labels are found.
+    feature_layer : None or str, default=None
+        Name of the layer whose input is the features; None takes the last nn.Linear. If that is
+        the module's only layer, the labels can be no richer than a logistic model's.
+    restore_best : bool, default=False
+        Whether to return to the epoch of best accuracy on the trusted rows, the loss deciding
+        ties, as the authors do. Rows that also teach the classifier directly judge it kindly.
+    optimizer : class, default=torch.optim.SGD
+        A torch optimizer; its parameters as ``optimizer__*``. The look-ahead is a plain gradient
+        step, and teaches most where the real step is one too.
+    lr : float, default=0.2
+        Learning rate.
+    max_epochs : int, default=100
+        Number of epochs.
+    batch_size : int, default=128
+        Rows a step; -1 takes all rows. A last batch of one row joins the one before.
+    train_split : None or skorch.dataset.ValidSplit, default=None
+        Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
+    callbacks : None or list of skorch callbacks, default=None
+        Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
+        numbers: a scoring callback must not read y as labels.
+    device : str, default='cpu'
+        Where to train, such as 'cuda'.
+    compile : bool, default=False
+        Whether to compile the network with `torch.compile`.
+    verbose : int, default=0
+        1 prints skorch's table, a line an epoch.
+    random_state : int, RandomState or None, default=None
+        Decides the initial weights, the order of the batches and dropout. numpy's and torch's
+        global generators are left as they were.
+    **skorch_params : dict
+        ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*``,
+        ``callbacks__*`` and ``compile__*``, as in `skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
+    soft_labels_ : ndarray of shape (n_samples, n_classes)
+        What the label network generates for the training rows: rows in the order of X, columns in
+        the order of `classes_`, each row a distribution. Rows that `trusted` marks keep their
+        label, unless `trusted_weight` is 0.
+    label_net_ : nn.Linear or None
+        The label network, from features to logits of labels; None if training ended in the
+        warm-up.
+    hypergradient_ : str or None
+        How the look-ahead was differentiated.
+    best_epoch_ : int
+        The epoch whose weights are kept, counted from 1: the last one, or with `restore_best` the
+        best.
+    n_meta_ : int
+        Number of trusted rows.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+    n_iter_ : int
+        Number of epochs run.
+    net_ : skorch.NeuralNet
+        The fitted net; its criterion holds the soft labels.
+    module_ : nn.Module
+        The trained network.
+    history_ : skorch.history.History
+        Loss and duration of each epoch, ``meta_accuracy`` and ``meta_loss`` on the trusted rows.
+
+    Notes
+    -----
+    The authors' procedure for CIFAR-10: ``MetaLabelNetClassifier(module, warmup_epochs=44,
+    max_epochs=120, meta_lr=1e-2, virtual_lr=1.0, entropy_weight=1.0, meta_batch_size=128,
+    trusted_weight=0.0, reduction='mean', label_start='random', restore_best=True,
+    optimizer=torch.optim.SGD, lr=1e-2, optimizer__momentum=0.9, optimizer__weight_decay=1e-4,
+    batch_size=128, callbacks=[LRScheduler(MultiStepLR, milestones=[41, 81], gamma=0.1)])``, with
+    skorch's LRScheduler and torch's scheduler, and 5,000 trusted images.
+
+    References
+    ----------
+    G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
+    IEEE TIP 31, 2022, arXiv 2103.10869. The direct use of trusted rows, the automatic values and
+    the forward-mode hypergradient are this library's.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sknoisy import MetaLabelNetClassifier
+    >>> X, y = make_classification(200, flip_y=0.2, random_state=0)
+    >>> clf = MetaLabelNetClassifier(max_epochs=20, random_state=0)
+    >>> clf.fit(X[40:], y[40:], meta_X=X[:40], meta_y=y[:40]).soft_labels_.shape
+    (160, 2)
+    """
+
+    def __init__(
+        self,
+        module=None,
+        *,
+        warmup_epochs="auto",
+        meta_lr=0.0005,
+        virtual_lr="auto",
+        entropy_weight=1.0,
+        meta_batch_size=None,
+        trusted_weight=1.0,
+        reduction="batchmean",
+        hypergradient="auto",
+        label_start="classifier",
+        feature_layer=None,
+        restore_best=False,
+        optimizer=torch.optim.SGD,
+        lr=0.2,
+        max_epochs=100,
+        batch_size=128,
+        train_split=None,
+        callbacks=None,
+        device="cpu",
+        compile=False,
+        verbose=0,
+        random_state=None,
+        **skorch_params,
+    ):
+        super().__init__(
+            module,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=train_split,
+            callbacks=callbacks,
+            device=device,
+            compile=compile,
+            verbose=verbose,
+            random_state=random_state,
+            skorch_params=skorch_params,
+        )
+        self.warmup_epochs = warmup_epochs
+        self.meta_lr = meta_lr
+        self.virtual_lr = virtual_lr
+        self.entropy_weight = entropy_weight
+        self.meta_batch_size = meta_batch_size
+        self.trusted_weight = trusted_weight
+        self.reduction = reduction
+        self.hypergradient = hypergradient
+        self.label_start = label_start
+        self.feature_layer = feature_layer
+        self.restore_best = restore_best
+
+    def fit(self, X, y, *, meta_X=None, meta_y=None, trusted=None, unlabeled_X=None):
+        """Train the network on labels that the trusted rows teach.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n_samples, n_features), or ndarray of shape \
+                (n_samples, ...) with a `module` of your own
+            Training data; finite numbers, converted to float32 once.
+        y : array-like of shape (n_samples,)
+            Given labels, some of them wrong; any type that sorts.
+        meta_X : array-like of shape (n_meta, ...), or a 1-tuple of one, default=None
+            Trusted rows, like rows of X. scikit-learn's cross-validation cuts an array that is as
+            long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
+        meta_y : array-like of shape (n_meta,), or a 1-tuple of one, default=None
+            Their labels, each class of y at least once.
+        trusted : array-like of bool of shape (n_samples,), default=None
+            Instead of meta_X and meta_y: the rows of X whose label is right.
+        unlabeled_X : array-like of shape (n_unlabeled, ...), or a 1-tuple of one, default=None
+            Rows without a label; they join after the warm-up.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. Without trusted rows, those of lowest loss after the warm-up
+            stand in for them, with a warning. If a call raises, an earlier fit stays as it was.
+        """
+        return self._fit(
+            X, y, meta_X=meta_X, meta_y=meta_y, trusted=trusted, unlabeled_X=unlabeled_X
+        )
+
+    @property
+    def label_net_(self):
+        """The label network, from features to logits of labels."""
+        return self._callback_attribute("label_net_")
+
+    @property
+    def hypergradient_(self):
+        """How the look-ahead was differentiated."""
+        return self._callback_attribute("hypergradient_")
+
+    @property
+    def best_epoch_(self):
+        """The epoch whose weights are kept, counted from 1."""
+        return self._callback_attribute("best_epoch_")
+
+    @property
+    def n_meta_(self):
+        """Number of trusted rows."""
+        return self._callback_attribute("n_meta_")
+
+    def _callback_attribute(self, name):
+        return getattr(dict(self._fitted_net().callbacks_)["labels"], name, None)
+
+    def _check_params(self):
+        check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
+        check_number(self.meta_lr, "meta_lr", Real, 0)
+        check_number(self.virtual_lr, "virtual_lr", Real, 0, auto=True)
+        check_number(self.entropy_weight, "entropy_weight", Real, 0)
+        if self.meta_batch_size is not None:
+            check_number(self.meta_batch_size, "meta_batch_size", Integral, 1)
+        check_number(self.trusted_weight, "trusted_weight", Real, 0)
+        check_choice(self.reduction, "reduction", ("batchmean", "mean"))
+        check_choice(self.label_start, "label_start", ("classifier", "random"))
+        check_choice(self.hypergradient, "hypergradient", ("auto", *METHODS))
+
+    def _check_fit_params(self, X, labels, meta_X, meta_y, trusted, unlabeled_X):
+        self._warn_if_cut(meta_X, len(labels))
+        rows, pinned = None, None
+        if trusted is not None:
+            if meta_X is not None or meta_y is not None:
+                raise ValueError("trusted must not be given together with meta_X and meta_y.")
+            pinned = check_mask(trusted, labels, self.classes_)
+            rows = TrustedRows(X[pinned], labels[pinned])
+        elif meta_X is not None or meta_y is not None:
+            rows = self._check_meta(unpack(meta_X), unpack(meta_y))
+        else:
+            warnings.warn(
+                "No trusted rows were given: pass meta_X and meta_y, or trusted. The rows of"
+                " lowest loss after the warm-up stand in for them.",
+                UserWarning,
+                stacklevel=4,
+            )
+        if unlabeled_X is not None:
+            if self.train_split is not None:
+                raise ValueError("train_split must be None when unlabeled_X is given.")
+            X = stack_rows(X, self._validate_named(unpack(unlabeled_X), "unlabeled_X"))
+        keeps_labels = bool(self.trusted_weight)
+        return X, {"trusted": rows, "pinned": pinned if keeps_labels else None}
+
+    def _check_meta(self, meta_X, meta_y):
+        for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
+            if value is None:
+                raise ValueError(f"{name} must be given with {other}, got None; pass both.")
+        meta_X = self._validate_named(meta_X, "meta_X")
+        labels = check_meta_labels(meta_y, self.classes_)
+        if len(labels) != meta_X.shape[0]:
+            raise ValueError(
+                f"meta_X and meta_y must have the same length, got {meta_X.shape[0]} rows and"
+                f" {len(labels)} labels."
+            )
+        return TrustedRows(meta_X, labels)
+
+    def _validate_named(self, X, name):
+        try:
+            return self._validate(X, reset=False)
+        except ValueError as error:
+            raise ValueError(f"{name} must be rows like those of X: {error}") from error
+
+    def _warn_if_cut(self, meta_X, n_samples):
+        if meta_X is None or isinstance(meta_X, tuple) or not hasattr(meta_X, "__len__"):
+            return
+        length = meta_X.shape[0] if hasattr(meta_X, "shape") else len(meta_X)
+        if length == n_samples:
+            warnings.warn(
+                f"meta_X has as many rows as X, {length}: scikit-learn's cross-validation would"
+                " cut it to each fold. Pass 1-tuples, meta_X=(meta_X,) and meta_y=(meta_y,), which"
+                " are never cut.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+    def _label_callback(self, steps_per_epoch, trusted, pinned):
+        warmup = self.warmup_epochs
+        if warmup == "auto":
+            warmup = max(1, min(round(65 / steps_per_epoch), self.max_epochs // 3))
+        if self.max_epochs <= warmup:
+            warnings.warn(
+                f"max_epochs must exceed warmup_epochs for any label to be generated, got"
+                f" max_epochs={self.max_epochs} and warmup_epochs={warmup}.",
+                UserWarning,
+                stacklevel=5,
+            )
+        virtual_lr = self.virtual_lr
+        if virtual_lr == "auto":
+            given = {
+                name.removeprefix("optimizer__"): value
+                for name, value in self.skorch_params.items()
+                if name.startswith("optimizer__")
+            }
+            virtual_lr = auto_virtual_lr(self.optimizer, self.lr, given)
+        batch_size = self.batch_size if self.batch_size > 0 else MAX_META_BATCH
+        return GenerateLabels(
+            trusted=trusted,
+            pinned=pinned,
+            warmup_epochs=warmup,
+            meta_lr=self.meta_lr,
+            virtual_lr=virtual_lr,
+            entropy_weight=self.entropy_weight,
+            meta_batch_size=self.meta_batch_size or batch_size,
+            trusted_weight=self.trusted_weight,
+            reduction=self.reduction,
+            label_start=self.label_start,
+            feature_layer=self.feature_layer,
+            restore_best=self.restore_best,
+            hypergradient=self.hypergradient,
+        )

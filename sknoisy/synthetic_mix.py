@@ -16,7 +16,7 @@ from skorch.utils import to_device
 from torch import Tensor
 
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_only
-from sknoisy.features import find_feature_layer, logits_and_features, no_trace
+from sknoisy.features import find_feature_layer, logits_and_features, no_trace, plain
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.neighbors import nearest, nearest_in_set
 from sknoisy.targets import LabelCallback
@@ -96,7 +96,7 @@ def auto_schedule(steps_per_epoch, max_epochs, warmup="auto", start="auto", ever
         warmup = 1 + max(1, round(20 / steps_per_epoch))
         warmup = min(warmup, max(2, max_epochs // 2))
     if start == "auto":
-        start = max(warmup, round(max_epochs / 10))
+        start = min(max(warmup + 1, round(max_epochs / 10)), max_epochs)
     if every == "auto":
         every = max(1, round((max_epochs - start + 1) / 15))
     return warmup, start, every
@@ -237,11 +237,6 @@ class MixNeighbors(LabelCallback):
         super().on_train_end(net, **kwargs)
 
 
-def plain(module):
-    """Return the module that torch.compile wrapped, or the module itself."""
-    return getattr(module, "_orig_mod", module)
-
-
 class SyntheticMixClassifier(NoisyLabelClassifier):
     """Classifier that trains on mixtures of neighbours, weighted by how clean their labels look.
 
@@ -265,7 +260,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         labels. 'auto' leaves a warm-up of about 20 steps, at least one epoch.
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbour mixing; random mixup fills the epochs from `warmup_epochs` to
-        it. 'auto' is a tenth of `max_epochs`, after the warm-up.
+        it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
     target_momentum : float in [0, 1], default=0.9
         Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
@@ -458,7 +453,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
                 f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
                 f"{self.max_epochs} and mix_start={start}.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         elif self.target_momentum**updates > 0.5:
             warnings.warn(
@@ -466,5 +461,5 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
                 f" {self.target_momentum} ** {updates}; lower target_momentum or"
                 " target_update_every, or raise max_epochs.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )

@@ -203,7 +203,7 @@ def test_sparse_rows_and_images_are_mixed(neighbors):
     module = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(16, 3)
     )
-    params = {"neighbors": neighbors, "max_epochs": 12, "random_state": 0, "batch_size": 16}
+    params = {"neighbors": neighbors, "max_epochs": 20, "random_state": 0, "batch_size": 16}
     clf = SyntheticMixClassifier(module, **params).fit(X, y)
     assert np.isfinite(clf.soft_labels_).all()
     rows = sparse.csr_matrix(X.reshape(60, 16))

@@ -1,0 +1,54 @@
+"""Pipelines that carry trusted rows through the transformers."""
+
+from sklearn import config_context
+from sklearn.pipeline import Pipeline, make_pipeline
+
+META_INPUTS = ["meta_X", "unlabeled_X"]
+FIT_PARAMS = ("meta_X", "meta_y", "trusted", "unlabeled_X")
+
+
+def make_noisy_pipeline(*steps, memory=None, verbose=False) -> Pipeline:
+    """Build a Pipeline that hands trusted rows to its last step, transformed like X.
+
+    The last step requests ``meta_X``, ``meta_y``, ``trusted`` and ``unlabeled_X``, and the
+    transformers before it transform ``meta_X`` and ``unlabeled_X`` as they transform X. Fitting
+    needs scikit-learn's metadata routing: ``sklearn.set_config(enable_metadata_routing=True)``.
+
+    Parameters
+    ----------
+    *steps : estimators
+        Transformers, then a `MetaLabelNetClassifier`.
+    memory, verbose
+        As in `sklearn.pipeline.make_pipeline`.
+
+    Returns
+    -------
+    sklearn.pipeline.Pipeline
+        Works as it is in GridSearchCV and cross_validate. There pass trusted rows as 1-tuples,
+        ``meta_X=(M,)`` and ``meta_y=(my,)``: an array as long as X would be cut to each fold.
+
+    Examples
+    --------
+    >>> import sklearn
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sknoisy import MetaLabelNetClassifier, make_noisy_pipeline
+    >>> with sklearn.config_context(enable_metadata_routing=True):
+    ...     pipeline = make_noisy_pipeline(StandardScaler(), MetaLabelNetClassifier())
+    """
+    if not steps or not hasattr(steps[-1], "set_fit_request"):
+        last = steps[-1] if steps else None
+        raise TypeError(
+            f"make_noisy_pipeline must end in a classifier whose fit takes meta_X, such as"
+            f" MetaLabelNetClassifier, got {last!r}."
+        )
+    with config_context(enable_metadata_routing=True):
+        try:
+            steps[-1].set_fit_request(**dict.fromkeys(FIT_PARAMS, True))
+        except TypeError as error:
+            raise TypeError(
+                f"make_noisy_pipeline must end in a classifier whose fit takes meta_X, such as"
+                f" MetaLabelNetClassifier, got {type(steps[-1]).__name__}."
+            ) from error
+        return make_pipeline(
+            *steps, memory=memory, verbose=verbose, transform_input=list(META_INPUTS)
+        )

@@ -1,0 +1,182 @@
+import warnings
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from sknoisy.hypergradient import (
+    LookAhead,
+    by_double_backward,
+    by_finite_difference,
+    by_jvp,
+    first_that_works,
+    kl_to_labels,
+)
+
+
+def mlp():
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3)
+    )
+
+
+def small_cnn():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Dropout(0.3), nn.Linear(36, 3),
+    )  # fmt: skip
+
+
+def resnet18():
+    return nn.Sequential(torchvision.models.resnet18(num_classes=3), nn.Dropout(0.3))
+
+
+CASES = {"mlp": (mlp, (6,)), "cnn": (small_cnn, (3, 8, 8)), "resnet18": (resnet18, (3, 32, 32))}
+
+
+def step_of(module, shape, dtype=torch.float64, step_size=0.5):
+    torch.manual_seed(0)
+    module = module.to(dtype).train()
+    X = torch.randn(10, *shape, dtype=dtype)
+    state = torch.get_rng_state()
+    return LookAhead(
+        module=module,
+        X=X,
+        logits=module(X)[:8],
+        label_logits=torch.randn(8, 3, dtype=dtype),
+        trusted_X=torch.randn(7, *shape, dtype=dtype),
+        trusted_y=torch.arange(7) % 3,
+        step_size=step_size,
+        scale=1.0,
+        generator_state=state,
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_jvp_equals_double_backward_with_batchnorm_and_dropout(case):
+    make, shape = CASES[case]
+    step = step_of(make(), shape)
+    exact = by_double_backward(step)
+    assert (by_jvp(step) - exact).norm() / exact.norm() < 1e-10
+
+
+def test_finite_difference_is_close():
+    step = step_of(mlp(), (6,))
+    exact = by_double_backward(step)
+    assert (by_finite_difference(step) - exact).norm() / exact.norm() < 1e-2
+
+
+def test_hypergradient_is_the_derivative_of_the_trusted_loss_after_the_step():
+    """Against numbers: move one label logit, take the step by hand, look at the trusted loss."""
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    step = step_of(module, (6,))
+    found = by_jvp(step)
+
+    def trusted_loss(z):
+        loss = kl_to_labels(step.logits, z)
+        gradients = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+        moved = {
+            k: p - 0.5 * g for (k, p), g in zip(module.named_parameters(), gradients, strict=True)
+        }
+        logits = torch.func.functional_call(module, moved, (step.trusted_X,))
+        return cross_entropy(logits, step.trusted_y).item()
+
+    for i, k in ((0, 0), (3, 2), (7, 1)):
+        bump = torch.zeros(8, 3, dtype=torch.float64)
+        bump[i, k] = 1e-5
+        slope = trusted_loss(step.label_logits + bump) - trusted_loss(step.label_logits - bump)
+        assert found[i, k].item() == pytest.approx(slope / 2e-5, rel=1e-4, abs=1e-9)
+
+
+def test_no_step_no_gradient():
+    assert not by_jvp(step_of(mlp(), (6,), step_size=0.0)).any()
+
+
+@pytest.mark.parametrize("method", [by_jvp, by_double_backward, by_finite_difference])
+def test_virtual_passes_leave_statistics_parameters_and_generator_alone(method):
+    step = step_of(mlp(), (6,))
+    state = {k: v.clone() for k, v in step.module.state_dict().items()}
+    generator = torch.get_rng_state()
+    method(step)
+    for name, value in step.module.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(p.grad is None for p in step.module.parameters())
+
+
+def test_the_graph_of_the_forward_pass_stays_usable():
+    step = step_of(mlp(), (6,))
+    by_jvp(step)
+    step.logits.sum().backward()
+    assert step.module[0].weight.grad is not None
+
+
+class Square(torch.autograd.Function):
+    """x^2 with a derivative for backward only, which can itself be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class SquareOnce(Square):
+    """The same, whose backward cannot be differentiated."""
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class WithFunction(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.first, self.last = function, nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, X):
+        return self.last(self.function.apply(self.first(X)))
+
+
+class WithLSTM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(2, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, X):
+        return self.last(self.lstm(X.unflatten(1, (3, 2)))[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("module", "method"),
+    [
+        (mlp(), "jvp"),
+        (WithFunction(Square), "double-backward"),
+        (WithFunction(SquareOnce), "finite-difference"),
+    ],
+)
+def test_the_cheapest_supported_method_is_found(module, method):
+    assert first_that_works(step_of(module, (6,))) == method
+
+
+def test_an_lstm_gets_a_right_hypergradient_whatever_the_method():
+    step = step_of(WithLSTM(), (6,))
+    with warnings.catch_warnings(action="ignore"):
+        name = first_that_works(step)
+        found = {"jvp": by_jvp, "double-backward": by_double_backward}.get(
+            name, by_finite_difference
+        )(step)
+        approximate = by_finite_difference(step)
+    assert (found - approximate).norm() / approximate.norm() < 1e-2
+
+
+def test_fall_backs_agree_where_both_work():
+    step = step_of(WithFunction(Square), (6,))
+    exact = by_double_backward(step)
+    assert (by_finite_difference(step) - exact).norm() / exact.norm() < 1e-2

@@ -1,0 +1,365 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.preprocessing import StandardScaler
+from skorch.dataset import ValidSplit
+from torch import nn
+from torch.nn.functional import kl_div
+
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
+from sknoisy.metalabelnet import (
+    auto_virtual_lr,
+    generated_labels_loss,
+    given_labels_loss,
+    with_trusted_rows,
+)
+from sknoisy.trusted import TrustedBatches, lowest_losses, stratified_order
+
+FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
+
+
+@pytest.fixture
+def split(blobs):
+    """X, noisy labels, true labels, and forty trusted rows: X_meta, y_meta."""
+    X, y, true = blobs
+    return X[40:], y[40:], true[40:], X[:40], true[:40]
+
+
+def test_entropy_weight_one_leaves_the_reverse_cross_entropy():
+    logits, targets = torch.randn(5, 3), torch.rand(5, 3).softmax(1)
+    p = logits.softmax(1)
+    reverse = -(p * targets.log()).sum(1).mean()
+    torch.testing.assert_close(generated_labels_loss(logits, targets, 1.0, 1.0), reverse)
+    entropy = -(p * p.log()).sum(1).mean()
+    kl = kl_div(targets.log(), p, reduction="batchmean")
+    torch.testing.assert_close(generated_labels_loss(logits, targets, 0.3, 1.0), kl + 0.3 * entropy)
+    torch.testing.assert_close(generated_labels_loss(logits, targets, 1.0, 1 / 3), reverse / 3)
+
+
+def test_rows_without_a_label_have_no_loss():
+    logits = torch.randn(4, 3)
+    targets = torch.eye(3)[[0, 1, 2, 2]]
+    with_blank = targets.clone()
+    with_blank[1] = 0
+    expected = given_labels_loss(logits[[0, 2, 3]], targets[[0, 2, 3]])
+    torch.testing.assert_close(given_labels_loss(logits, with_blank), expected)
+    assert given_labels_loss(logits, torch.zeros(4, 3)) == 0
+
+
+def test_trusted_rows_beside_the_batch_add_their_cross_entropy():
+    logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
+    loss = with_trusted_rows(logits, targets, given_labels_loss, 2, 0.5)
+    expected = given_labels_loss(logits[:4], targets[:4])
+    expected = expected + 0.5 * given_labels_loss(logits[4:], targets[4:])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_stratified_order_spreads_classes_evenly():
+    labels = torch.tensor([0] * 80 + [1] * 20)
+    order = stratified_order(labels)
+    assert sorted(order.tolist()) == list(range(100))
+    for stretch in labels[order].split(20):
+        assert abs((stretch == 1).sum() - 4) <= 1
+
+
+def test_trusted_batches_leave_no_row_out_and_a_small_set_comes_whole():
+    batches = TrustedBatches(torch.arange(10) % 2, 4)
+    drawn = torch.cat([batches.draw() for _ in range(5)])
+    assert sorted(drawn[:10].tolist()) == list(range(10))
+    assert sorted(drawn[10:].tolist()) == list(range(10))
+    assert sorted(TrustedBatches(torch.zeros(3), 9).draw().tolist()) == [0, 1, 2]
+
+
+def test_lowest_losses_of_each_class():
+    losses = torch.tensor([3.0, 1.0, 2.0, 9.0, 8.0])
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    assert sorted(lowest_losses(losses, labels, 0.5, 10).tolist()) == [1, 4]
+    assert sorted(lowest_losses(losses, labels, 1.0, 2).tolist()) == [1, 2, 3, 4]
+
+
+def test_auto_virtual_lr_is_ten_effective_steps_and_at_least_one():
+    SGD, AdamW = torch.optim.SGD, torch.optim.AdamW
+    assert auto_virtual_lr(SGD, 0.05, {"momentum": 0.9}) == pytest.approx(5)
+    assert auto_virtual_lr(SGD, 0.2, {}) == pytest.approx(2)
+    assert auto_virtual_lr(AdamW, 0.05, {}) == pytest.approx(5)
+    assert auto_virtual_lr(AdamW, 0.002, {}) == 1
+
+
+def test_labels_get_cleaner(split):
+    X, y, true, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(max_epochs=60, random_state=0)
+    clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert (clf.soft_labels_.argmax(1) == true).mean() > (y == true).mean() + 0.05
+    assert clf.score(X, true) > (y == true).mean() + 0.05
+    np.testing.assert_allclose(clf.soft_labels_.sum(1), 1, atol=1e-5)
+    assert clf.hypergradient_ == "jvp"
+    assert (clf.n_meta_, clf.best_epoch_, clf.n_iter_) == (40, 60, 60)
+    assert clf.label_net_.out_features == 4
+    assert 0 <= clf.history_[-1, "meta_accuracy"] <= 1
+
+
+def test_generation_does_not_read_the_noisy_labels(split):
+    """With the warm-up's weights fixed, stage 2 is the same whatever the labels."""
+    X, y, _, X_meta, y_meta = split
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    def fit(labels):
+        clf = MetaLabelNetClassifier(module, max_epochs=5, warmup_epochs=1, random_state=0)
+        make = clf._label_callback
+
+        def without_warmup(steps, **params):
+            callback = make(steps, **params)
+            callback.warmup_epochs = 0
+            return callback
+
+        clf._label_callback = without_warmup
+        return clf.fit(X, labels, meta_X=X_meta, meta_y=y_meta)
+
+    first, second = fit(y), fit((y + 1) % 4)
+    np.testing.assert_array_equal(first.soft_labels_, second.soft_labels_)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+def test_mask_equals_the_same_rows_given_apart_and_they_keep_their_label(split):
+    X, y, _, X_meta, y_meta = split
+    X_all, y_all = np.concatenate([X, X_meta]), np.concatenate([y, y_meta])
+    mask = np.arange(len(X_all)) >= len(X)
+    masked = MetaLabelNetClassifier(**FAST).fit(X_all, y_all, trusted=mask)
+    apart = MetaLabelNetClassifier(**FAST).fit(X_all, y_all, meta_X=X_meta, meta_y=y_meta)
+    np.testing.assert_array_equal(masked.predict_proba(X), apart.predict_proba(X))
+    np.testing.assert_array_equal(masked.soft_labels_[mask], np.eye(4)[y_meta])
+    authors = MetaLabelNetClassifier(**FAST, trusted_weight=0.0)
+    assert (authors.fit(X_all, y_all, trusted=mask).soft_labels_[mask] != np.eye(4)[y_meta]).any()
+
+
+def test_tuples_strings_and_sparse_rows_train_alike(split):
+    X, y, _, X_meta, y_meta = split
+    names = np.array(list("abcd"))
+    expected = MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    for given in (
+        {"meta_X": (X_meta,), "meta_y": (names[y_meta],)},
+        {"meta_X": X_meta.tolist(), "meta_y": names[y_meta].tolist()},
+        {"meta_X": sparse.csr_matrix(X_meta), "meta_y": pd.Series(names[y_meta])},
+    ):
+        if sparse.issparse(given["meta_X"]):
+            given["meta_X"] = given["meta_X"].toarray()
+        clf = MetaLabelNetClassifier(**FAST).fit(X, names[y], **given)
+        np.testing.assert_array_equal(clf.soft_labels_, expected.soft_labels_)
+    rows = sparse.csr_matrix(X)
+    clf = MetaLabelNetClassifier(**FAST)
+    clf.fit(rows, y, meta_X=sparse.csr_matrix(X_meta), meta_y=y_meta, unlabeled_X=rows[:9])
+    assert clf.soft_labels_.shape == (len(X), 4)
+
+
+def test_unlabeled_rows_join_after_the_warmup(split):
+    X, y, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(**FAST)
+    clf.fit(X, y, meta_X=X_meta, meta_y=y_meta, unlabeled_X=X[:100] + 1)
+    assert clf.soft_labels_.shape == (len(X), 4)
+    generated = clf.net_.criterion_.targets[len(X) : len(X) + 100]
+    torch.testing.assert_close(generated.sum(1), torch.ones(100))
+    with pytest.raises(ValueError, match="train_split must be None when unlabeled_X"):
+        clf.set_params(train_split=ValidSplit(5)).fit(
+            X, y, meta_X=X_meta, meta_y=y_meta, unlabeled_X=X
+        )
+
+
+def test_without_trusted_rows_the_lowest_losses_stand_in(split):
+    X, y, _, _, _ = split
+    clf = MetaLabelNetClassifier(**FAST)
+    with pytest.warns(UserWarning, match="No trusted rows were given: pass meta_X"):
+        clf.fit(X, y)
+    counts = np.bincount(y)
+    assert clf.n_meta_ == sum(min(50, max(1, int(0.1 * c))) for c in counts)
+
+
+def test_restore_best_returns_to_the_best_epoch(split):
+    X, y, _, X_meta, y_meta = split
+    params = {**FAST, "max_epochs": 12, "lr": 0.05, "restore_best": True}
+    clf = MetaLabelNetClassifier(**params).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    scores = [(e["meta_accuracy"], -e["meta_loss"]) for e in clf.history_]
+    assert clf.best_epoch_ == 1 + int(np.argmax([a + 1e-9 * b for a, b in scores]))
+    assert clf.score(X_meta, y_meta) == pytest.approx(max(scores)[0])
+
+
+def test_slower_hypergradients_are_named_once(split):
+    X, y, _, X_meta, y_meta = split
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(10, 8), nn.Linear(8, 4)
+
+        def forward(self, X):
+            return self.last(Cube.apply(self.first(X)))
+
+    params = {"max_epochs": 4, "warmup_epochs": 2, "random_state": 0}
+    clf = MetaLabelNetClassifier(Net, **params)
+    with pytest.warns(UserWarning, match="comes by double-backward") as seen:
+        clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert len(seen) == 1
+    assert clf.hypergradient_ == "double-backward"
+    clf.set_params(hypergradient="double-backward").fit(X, y, meta_X=X_meta, meta_y=y_meta)
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 3 * ctx.saved_tensors[0] ** 2 * gradient
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda X, y: {"meta_X": X}, "meta_y must be given with meta_X, got None"),
+        (lambda X, y: {"meta_y": y}, "meta_X must be given with meta_y, got None"),
+        (lambda X, y: {"meta_X": X, "meta_y": y[:-1]}, "same length, got 40 rows and 39 labels"),
+        (lambda X, y: {"meta_X": X[:, 1:], "meta_y": y}, "meta_X must be rows like .* 9 features"),
+        (lambda X, y: {"meta_X": X, "meta_y": y + 1}, "must hold labels of y, got 4; y has"),
+        (lambda X, y: {"meta_X": X[y > 0], "meta_y": y[y > 0]}, "at least once, got none of 0"),
+        (lambda X, y: {"trusted": np.zeros(560, bool)}, "at least one row of each class, got 0"),
+        (lambda X, y: {"trusted": np.ones(7, bool)}, r"one value a row of X, \(560,\), got bool"),
+        (lambda X, y: {"trusted": np.ones(560)}, "boolean mask .* got float64"),
+        (
+            lambda X, y: {"trusted": np.ones(560, bool), "meta_X": X, "meta_y": y},
+            "trusted must not be given together with meta_X",
+        ),
+    ],
+)
+def test_bad_trusted_rows_are_named(split, given, message):
+    X, y, _, X_meta, y_meta = split
+    with pytest.raises(ValueError, match=message):
+        MetaLabelNetClassifier(**FAST).fit(X, y, **given(X_meta, y_meta))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
+        ({"meta_lr": -1.0}, "meta_lr == -1.0"),
+        ({"virtual_lr": "big"}, "virtual_lr must be 'auto' or a number"),
+        ({"trusted_weight": -1.0}, "trusted_weight == -1.0"),
+        ({"meta_batch_size": 0}, "meta_batch_size == 0"),
+        ({"reduction": "sum"}, "reduction must be one of 'batchmean', 'mean', got 'sum'"),
+        ({"hypergradient": "exact"}, "hypergradient must be one of 'auto', 'jvp'"),
+        ({"label_start": "zero"}, "label_start must be one of 'classifier', 'random'"),
+    ],
+)
+def test_out_of_range_parameters_are_refused(split, params, message):
+    X, y, _, X_meta, y_meta = split
+    with pytest.raises(ValueError, match=message):
+        MetaLabelNetClassifier(**params).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+
+
+def test_one_trusted_row_a_class_and_tiny_sets():
+    X = np.arange(6.0)[:, None]
+    y = np.arange(6) % 2
+    clf = MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X[:2] + 0.1, meta_y=y[:2])
+    assert np.isfinite(clf.soft_labels_).all()
+
+
+def test_batchnorm_dropout_and_images(split):
+    X = np.random.default_rng(0).normal(size=(61, 1, 6, 6)).astype(np.float32)
+    y = np.arange(61) % 3
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(64, 3),
+    )
+    clf = MetaLabelNetClassifier(module, max_epochs=4, warmup_epochs=1, batch_size=12)
+    clf.fit(X, y, meta_X=X[:9], meta_y=y[:9])
+    assert np.isfinite(clf.soft_labels_).all()
+
+
+def test_a_meta_set_as_long_as_X_warns_unless_it_is_a_tuple(split):
+    _, _, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(**FAST)
+    with pytest.warns(UserWarning, match="as many rows as X, 40: .* Pass 1-tuples"):
+        clf.fit(X_meta, y_meta, meta_X=X_meta, meta_y=y_meta)
+    clf.fit(X_meta, y_meta, meta_X=(X_meta,), meta_y=(y_meta,))
+
+
+class Recorder(MetaLabelNetClassifier):
+    """Remembers the trusted rows that `fit` received."""
+
+    def fit(self, X, y, *, meta_X=None, meta_y=None, trusted=None, unlabeled_X=None):
+        self.received_ = meta_X
+        return super().fit(
+            X, y, meta_X=meta_X, meta_y=meta_y, trusted=trusted, unlabeled_X=unlabeled_X
+        )
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_each_fold_gets_every_trusted_row_scaled_by_its_own_scaler(split, n_jobs, tmp_path):
+    X, y, _, X_meta, y_meta = split
+    X, y = X[:40], np.arange(40) % 4
+    y_meta = np.arange(40) % 4
+    columns = [f"f{k}" for k in range(10)]
+    X, X_meta = pd.DataFrame(X, columns=columns), pd.DataFrame(X_meta, columns=columns)
+    with config_context(enable_metadata_routing=True):
+        pipeline = make_noisy_pipeline(StandardScaler(), Recorder(**FAST), memory=str(tmp_path))
+        result = cross_validate(
+            pipeline,
+            X,
+            y,
+            cv=4,
+            params={"meta_X": (X_meta,), "meta_y": (y_meta,)},
+            return_estimator=True,
+            return_indices=True,
+            n_jobs=n_jobs,
+        )
+        for fitted, train in zip(result["estimator"], result["indices"]["train"], strict=True):
+            (received,) = fitted[-1].received_
+            expected = StandardScaler().fit(X.iloc[train]).transform(X_meta)
+            np.testing.assert_allclose(received, expected)
+        search = GridSearchCV(
+            pipeline, {"recorder__meta_lr": [1e-3, 1e-2]}, cv=2, n_jobs=n_jobs, error_score="raise"
+        ).fit(X, y, meta_X=(X_meta,), meta_y=(y_meta,))
+        (received,) = search.best_estimator_[-1].received_
+        np.testing.assert_allclose(received, StandardScaler().fit(X).transform(X_meta))
+
+
+def test_a_mask_is_cut_with_the_folds(split):
+    X, y, _, _, _ = split
+    mask = np.arange(len(X)) % 3 == 0
+    with config_context(enable_metadata_routing=True):
+        pipeline = make_noisy_pipeline(StandardScaler(), MetaLabelNetClassifier(**FAST))
+        result = cross_validate(
+            pipeline, X, y, cv=3, params={"trusted": mask}, return_estimator=True,
+            return_indices=True,
+        )  # fmt: skip
+    for fitted, train in zip(result["estimator"], result["indices"]["train"], strict=True):
+        assert fitted[-1].n_meta_ == mask[train].sum()
+
+
+def test_requests_of_names_that_fit_does_not_have_are_refused():
+    with config_context(enable_metadata_routing=True):
+        clf = MetaLabelNetClassifier().set_fit_request(meta_X=True, meta_y=True, trusted=True)
+        assert clf.get_metadata_routing().fit.requests["meta_X"] is True
+        with pytest.raises(TypeError, match="meta_Z"):
+            clf.set_fit_request(meta_Z=True)
+
+
+class Nothing(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+
+@pytest.mark.parametrize("steps", [(), (StandardScaler(), ALRClassifier()), (Nothing(),)])
+def test_pipelines_that_end_in_something_else_are_refused(steps):
+    with pytest.raises(TypeError, match="must end in a classifier whose fit takes meta_X"):
+        make_noisy_pipeline(*steps)
