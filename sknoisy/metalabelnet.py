@@ -280,7 +280,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             table = net.criterion_.targets
             table[: len(self.features_)] = self.label_net_(self.features_).softmax(dim=1)
             if self.pinned is not None:  # the trusted rows stand at the table's end as well
-                table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :]
+                table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :].clone()
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0
         for name in ("trusted_data_", "features_", "layer_", "X_", "best_states_", "beside_"):
             vars(self).pop(name, None)

@@ -24,14 +24,16 @@ from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
 
-from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
 FAST = {"max_epochs": 3, "module__hidden": 16, "random_state": 0}
-# Three epochs are too few for some methods, which say so.
+# Three epochs are too few for some methods, and one wants trusted rows; they say so.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:max_epochs must:UserWarning", "ignore:target_momentum:UserWarning"
+    "ignore:No trusted rows:UserWarning",
+    "ignore:max_epochs must:UserWarning",
+    "ignore:target_momentum:UserWarning",
 )
-METHODS = [ALRClassifier, SyntheticMixClassifier]
+METHODS = [ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier]
 
 
 @pytest.fixture(params=METHODS, ids=lambda method: method.__name__)

@@ -17,10 +17,13 @@ BELOW = {
     "backbones": set(),
     "features": set(),
     "neighbors": set(),
+    "hypergradient": set(),
+    "trusted": set(),
+    "pipeline": set(),
     "targets": {"functional"},
     "base": {"functional", "targets", "data", "backbones"},
 }
-METHOD = {*BELOW, "base"} - {"noise"}
+METHOD = {*BELOW, "base"} - {"noise", "pipeline"}
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
 
 

@@ -199,7 +199,7 @@ def test_slower_hypergradients_are_named_once(split):
         def forward(self, X):
             return self.last(Cube.apply(self.first(X)))
 
-    params = {"max_epochs": 4, "warmup_epochs": 2, "random_state": 0}
+    params = {"max_epochs": 4, "warmup_epochs": 2, "random_state": 0, "lr": 1e-5}
     clf = MetaLabelNetClassifier(Net, **params)
     with pytest.warns(UserWarning, match="comes by double-backward") as seen:
         clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)

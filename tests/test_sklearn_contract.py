@@ -12,7 +12,9 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+
+pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")
 
 ESTIMATORS = [
     ALRClassifier(),
@@ -27,6 +29,18 @@ ESTIMATORS = [
         optimizer__momentum=0.9,
         module__hidden=32,
         module__dropout=0.0,
+    ),
+    MetaLabelNetClassifier(),
+    MetaLabelNetClassifier(
+        warmup_epochs=20,
+        meta_lr=1e-3,
+        trusted_weight=0.5,
+        reduction="mean",
+        hypergradient="double-backward",
+        restore_best=True,
+        optimizer=torch.optim.AdamW,
+        lr=0.005,
+        max_epochs=60,
     ),
     SyntheticMixClassifier(),
     SyntheticMixClassifier(
