@@ -98,7 +98,7 @@ def auto_schedule(steps_per_epoch, max_epochs, warmup="auto", start="auto", ever
     if start == "auto":
         start = min(max(warmup + 1, round(max_epochs / 10)), max_epochs)
     if every == "auto":
-        every = max(1, round((max_epochs - start + 1) / 15))
+        every = max(1, round((max_epochs - start + 1) / 18))
     return warmup, start, every
 
 
@@ -264,7 +264,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     target_momentum : float in [0, 1], default=0.9
         Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
-        Epochs between updates of the soft labels, from `mix_start` on. 'auto' gives about 15
+        Epochs between updates of the soft labels, from `mix_start` on. 'auto' gives about 18
         updates.
     mixup_alpha : float >= 0, default=1.0
         Shares of random mixup come from Beta(alpha, alpha); 0 leaves random mixup out.

@@ -103,6 +103,19 @@ def test_labels_get_cleaner(split):
     assert 0 <= clf.history_[-1, "meta_accuracy"] <= 1
 
 
+def test_the_label_network_learns_at_its_own_rate(split):
+    X, y, _, X_meta, y_meta = split
+
+    def weights(meta_lr, epochs):
+        clf = MetaLabelNetClassifier(**{**FAST, "max_epochs": epochs}, meta_lr=meta_lr)
+        return clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).label_net_.weight
+
+    start = weights(0.0, 3)
+    assert torch.equal(weights(0.0, 6), start)
+    step = (weights(1e-3, 3) - start).abs().max()
+    assert 1e-3 < step < 1e-3 * 3 * 5  # Adam moves a weight by at most about its rate a step
+
+
 def test_generation_does_not_read_the_noisy_labels(split):
     """With the warm-up's weights fixed, stage 2 is the same whatever the labels."""
     X, y, _, X_meta, y_meta = split

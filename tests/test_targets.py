@@ -31,6 +31,14 @@ def test_criterion_reads_the_rows_that_it_is_given():
     assert torch.equal(criterion(logits, torch.tensor([2, 0])), expected)
 
 
+def test_a_mixed_batch_is_scored_against_its_mixed_labels():
+    criterion = SoftTargetLoss(torch.eye(3))
+    logits, matrix = torch.randn(2, 3), torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.1, 0.9]])
+    rows = torch.tensor([2, 0, 1])
+    mixed = torch.tensor([[0.25, 0.25, 0.5], [0.1, 0.9, 0.0]])
+    torch.testing.assert_close(criterion(logits, [rows, matrix]), cross_entropy(logits, mixed))
+
+
 def test_held_out_batches_are_scored_by_cross_entropy_in_every_phase():
     criterion = SoftTargetLoss(torch.eye(3)).eval()
     criterion.loss = lambda logits, targets: pytest.fail("training loss on a held-out batch")
