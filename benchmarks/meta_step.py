@@ -1,18 +1,17 @@
 """Price of one MetaLabelNet step against a plain cross-entropy step: seconds and peak memory.
 
-A small CNN on 28 x 28 images, batch 128, 128 trusted rows, CPU. A step is what `fit` does for a
-batch: forward, look-ahead, trusted loss, hypergradient, label network, conventional step; with and
-without trusted rows beside the batch. `fit` lays images out channels last, so the plain step is
-timed in torch's default layout, as a hand-written loop has it, and channels last. Memory is the
-peak of live tensors in the step, by torch's profiler, and the peak of a process that runs it alone.
+A small CNN on 28 x 28 images and the default network for 32 x 32 images, batch 128, CPU. A step is
+what `fit` does for a batch: forward, look-ahead, trusted loss, hypergradient, label network,
+conventional step; as by default, with 48 trusted rows a look-ahead and 16 beside the batch, and as
+the authors, with 128 and none. `fit` lays images out channels last, so the plain step is timed in
+torch's default layout, as a hand-written loop has it, and channels last. Memory is the peak of
+live tensors in the step, by torch's profiler.
 
     python benchmarks/meta_step.py [--repeats 30]
 """
 
 import argparse
-import resource
-import subprocess
-import sys
+from functools import partial
 
 import machine
 import torch
@@ -21,24 +20,30 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
+from sknoisy.backbones import SmallResNet
 from sknoisy.hypergradient import METHODS, LookAhead
-from sknoisy.metalabelnet import generated_labels_loss, with_trusted_rows
+from sknoisy.metalabelnet import (
+    TRUSTED_SHARE,
+    auto_meta_batch_size,
+    generated_labels_loss,
+    with_trusted_rows,
+)
 
 BATCH, CLASSES, LR = 128, 10, 0.2
+LOOK_AHEAD, BESIDE = auto_meta_batch_size(BATCH), BATCH // TRUSTED_SHARE
 
 
 class Steps:
     """One network with its data, and the steps to compare."""
 
-    def __init__(self, layout=torch.channels_last):
+    def __init__(self, make, shape, layout):
         torch.manual_seed(0)
-        self.module = small_cnn().to(memory_format=layout).train()
+        self.module = make().to(memory_format=layout).train()
         self.optimizer = torch.optim.SGD(self.module.parameters(), lr=LR)
-        self.X, self.y = torch.randn(BATCH, 1, 28, 28), torch.arange(BATCH) % CLASSES
-        self.trusted_X, self.trusted_y = (
-            torch.randn(BATCH, 1, 28, 28),
-            torch.arange(BATCH) % CLASSES,
+        self.X, self.trusted_X = (
+            torch.randn(BATCH, *shape).to(memory_format=layout) for _ in range(2)
         )
+        self.y = self.trusted_y = torch.arange(BATCH) % CLASSES
         self.features = torch.randn(BATCH, 64)
         self.label_net = nn.Linear(64, CLASSES)
         self.label_optimizer = torch.optim.Adam(self.label_net.parameters(), lr=1e-3)
@@ -49,16 +54,15 @@ class Steps:
         cross_entropy(self.module(self.X), self.y).backward()
         self.optimizer.step()
 
-    def meta(self, method, n_beside):
+    def meta(self, method, n_trusted=LOOK_AHEAD, n_beside=BESIDE):
         """Take a MetaLabelNet step with the hypergradient by `method`."""
         self.optimizer.zero_grad()
         X = torch.cat([self.X, self.trusted_X[:n_beside]])
         state = torch.get_rng_state()
         logits = self.module(X)
         z = self.label_net(self.features)
-        step = LookAhead(
-            self.module, X, logits[:BATCH], z, self.trusted_X, self.trusted_y, 2.0, 1.0, state
-        )
+        trusted = self.trusted_X[:n_trusted], self.trusted_y[:n_trusted]
+        step = LookAhead(self.module, X, logits[:BATCH], z, *trusted, 2.0, 1.0, state)
         gradient = METHODS[method](step)
         self.label_optimizer.zero_grad()
         z.backward(gradient=gradient)
@@ -87,47 +91,32 @@ def peak_of_tensors(job):
     return peak
 
 
-def jobs():
-    """Return the steps by name."""
-    steps, default_layout = Steps(), Steps(torch.contiguous_format)
+def jobs(make, shape):
+    """Return the steps by name, for a network that `make` builds and images of a shape."""
+    steps = Steps(make, shape, torch.channels_last)
+    default_layout = Steps(make, shape, torch.contiguous_format)
     return {
         "plain, default layout": default_layout.plain,
         "plain, channels last": steps.plain,
-        "jvp": lambda: steps.meta("jvp", 0),
-        "jvp, 16 trusted rows beside": lambda: steps.meta("jvp", BATCH // 8),
-        "double-backward": lambda: steps.meta("double-backward", 0),
-        "finite-difference": lambda: steps.meta("finite-difference", 0),
+        "jvp": lambda: steps.meta("jvp"),
+        "double-backward": lambda: steps.meta("double-backward"),
+        "finite-difference": lambda: steps.meta("finite-difference"),
+        "authors' trusted rows, jvp": lambda: steps.meta("jvp", BATCH, 0),
+        "authors' trusted rows, double-backward": lambda: steps.meta("double-backward", BATCH, 0),
     }
 
 
-def process_peak(name):
-    """Return the peak memory, in MB, of a process that runs one step 20 times."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--alone", name], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout.split()[-1])
-
-
-def alone(name):
-    """Run one step 20 times and print the process's peak memory in MB."""
-    job = jobs()[name]
-    for _ in range(20):
-        job()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
-
-
-def main(repeats):
-    steps = jobs()
+def compare(name, make, shape, repeats):
+    """Print the table of one network."""
+    steps = jobs(make, shape)
     for step in steps.values():
         step()
-    print(machine.describe())
-    print(f"Small CNN, batch {BATCH}, {BATCH} trusted rows, median of {repeats}\n")
     seconds = machine.median_seconds(steps, repeats)
     tensors = {name: peak_of_tensors(step) for name, step in steps.items()}
-    processes = {name: process_peak(name) for name in steps}
     default, same = "plain, default layout", "plain, channels last"
-    print("| step | ms | x plain | x plain, channels last | tensors, MB | x | process, MB | x |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"\n{name}, batch {BATCH}, median of {repeats}\n")
+    print("| step | ms | x plain | x plain, channels last | tensors, MB | x plain |")
+    print("|---|---|---|---|---|---|")
     for name, taken in seconds.items():
         cells = (
             f"{1e3 * taken:.1f}",
@@ -135,19 +124,18 @@ def main(repeats):
             f"{taken / seconds[same]:.2f}",
             f"{tensors[name] / 2**20:.0f}",
             f"{tensors[name] / tensors[same]:.2f}",
-            f"{processes[name]:.0f}",
-            f"{processes[name] / processes[same]:.2f}",
         )
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"\ndouble-backward / jvp: {seconds['double-backward'] / seconds['jvp']:.2f}")
 
 
+def main(repeats):
+    print(machine.describe())
+    compare("Small CNN, 28 x 28", small_cnn, (1, 28, 28), repeats)
+    compare("Default network for images, 32 x 32", partial(SmallResNet, 3, CLASSES), (3, 32, 32), repeats)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--alone", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.alone:
-        alone(arguments.alone)
-    else:
-        main(arguments.repeats)
+    main(**vars(parser.parse_args()))

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import batch_norm, cross_entropy, log_softmax
+from torch.overrides import TorchFunctionMode
 
 
 def at_least_float32(X: Tensor) -> Tensor:
@@ -139,6 +140,56 @@ def load_forward_mode():
         forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
+def dual_batch_norm(X, weight, bias, eps):
+    """BatchNorm by batch statistics of dual numbers (B, C, ...), weight and bias (C,) or None.
+
+    torch's own forward-mode formula takes three times as long and twice the memory.
+    """
+    (X, dX), (weight, d_weight), (bias, d_bias) = map(_unpack, (X, weight, bias))
+    normal, _, inverse_deviation = torch.native_batch_norm(X, None, None, None, None, True, 0, eps)
+    axes, shape = [0, *range(2, X.ndim)], [1, -1] + [1] * (X.ndim - 2)
+    slope = inverse_deviation if weight is None else inverse_deviation * weight
+    if dX is None:
+        shift, stretch = torch.zeros_like(slope), torch.zeros_like(slope)
+    else:
+        shift, stretch = -slope * dX.mean(axes), -slope * (dX * normal).mean(axes)
+    shift = shift if d_bias is None else shift + d_bias
+    stretch = stretch if d_weight is None else stretch + d_weight
+    tangent = normal * stretch.view(shape)
+    tangent += shift.view(shape)
+    if dX is not None:
+        tangent.addcmul_(dX, slope.view(shape))
+    if weight is not None:
+        normal *= weight.view(shape)
+    if bias is not None:
+        normal += bias.view(shape)
+    return forward_ad.make_dual(normal, tangent)
+
+
+def _unpack(value):
+    return (None, None) if value is None else forward_ad.unpack_dual(value)
+
+
+class LeanBatchNorm(TorchFunctionMode):
+    """Send BatchNorm in training through `dual_batch_norm` in the block."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Call `func`, or our own formula in the place of torch's."""
+        kwargs = kwargs or {}
+        if func is not batch_norm:
+            return func(*args, **kwargs)
+        X, _, _, weight, bias, training, _, eps = _batch_norm_arguments(*args, **kwargs)
+        if not training or X.is_cuda:  # cuDNN's layouts are its own
+            return func(*args, **kwargs)
+        return dual_batch_norm(X, weight, bias, eps)
+
+
+def _batch_norm_arguments(
+    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+):
+    return input, running_mean, running_var, weight, bias, training, momentum, eps
+
+
 def by_jvp(step: LookAhead) -> Tensor:
     """Exact: ``dL/dz_i = (alpha s / B) J_i u``, one forward-mode pass of the predictions along u.
 
@@ -147,7 +198,7 @@ def by_jvp(step: LookAhead) -> Tensor:
     """
     u = step.direction()
     load_forward_mode()
-    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level():
+    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level(), LeanBatchNorm():
         dual = {k: forward_ad.make_dual(p.detach(), u[k]) for k, p in step.parameters().items()}
         p = step.call(dual, step.X)[: len(step.logits)].softmax(dim=1)
         return step.factor() * forward_ad.unpack_dual(p).tangent

@@ -241,10 +241,11 @@ def test_random_state_decides_everything_and_global_generators_stay(method, blob
 
 def test_the_users_objects_stay_untouched(method, blobs):
     X, y, _ = blobs
-    module, callback = nn.Linear(10, 4), EarlyStopping(monitor="train_loss")
-    before, attributes, data = module.weight.clone(), dict(vars(callback)), X.copy()
+    first = nn.Linear(10, 4)
+    module, callback = nn.Sequential(first, nn.Linear(4, 4)), EarlyStopping(monitor="train_loss")
+    before, attributes, data = first.weight.clone(), dict(vars(callback)), X.copy()
     method(module, callbacks=[callback], max_epochs=2).fit(X, y)
-    assert torch.equal(module.weight, before)
+    assert torch.equal(first.weight, before)
     assert vars(callback) == attributes
     np.testing.assert_array_equal(X, data)
 
@@ -398,7 +399,7 @@ def test_divergence_warns(method, blobs):
 
 def test_rows_of_another_shape_are_refused_at_prediction(method):
     X = np.random.default_rng(0).normal(size=(20, 2, 3, 3))
-    module = nn.Sequential(nn.Flatten(), nn.Linear(18, 2))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(18, 8), nn.Linear(8, 2))
     clf = method(module, max_epochs=2).fit(X, np.arange(20) % 2)
     with pytest.raises(ValueError, match=r"rows of shape \(2, 3, 3\), as in fit, got \(2, 2, 2\)"):
         clf.predict(X[:, :, :2, :2])
@@ -423,6 +424,7 @@ def test_restored_best_weights_label_the_held_out_rows(method, blobs):
 
 def test_wide_rows_are_predicted_in_smaller_batches(method):
     X = sparse.random(600, 100_000, density=1e-4, format="csr", dtype=np.float32, random_state=0)
-    clf = method(partial(nn.Linear, 100_000, 2), max_epochs=2, batch_size=50)
+    module = nn.Sequential(nn.Linear(100_000, 4), nn.Linear(4, 2))
+    clf = method(module, max_epochs=2, batch_size=50)
     clf.fit(X[:60], np.arange(60) % 2)
     assert clf.net_.get_params()["iterator_valid__batch_size"] == 50

@@ -33,7 +33,22 @@ def resnet18():
     return nn.Sequential(torchvision.models.resnet18(num_classes=3), nn.Dropout(0.3))
 
 
-CASES = {"mlp": (mlp, (6,)), "cnn": (small_cnn, (3, 8, 8)), "resnet18": (resnet18, (3, 32, 32))}
+def norms():
+    """BatchNorm as the first layer, without weights, without a weight's gradient."""
+    still = nn.BatchNorm1d(8)
+    still.weight.requires_grad_(False)
+    return nn.Sequential(
+        nn.BatchNorm1d(6), nn.Linear(6, 8), nn.Tanh(), nn.BatchNorm1d(8, affine=False),
+        nn.Linear(8, 8), still, nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+CASES = {
+    "norms": (norms, (6,)),
+    "mlp": (mlp, (6,)),
+    "cnn": (small_cnn, (3, 8, 8)),
+    "resnet18": (resnet18, (3, 32, 32)),
+}
 
 
 def step_of(module, shape, dtype=torch.float64, step_size=0.5):

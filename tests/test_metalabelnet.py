@@ -13,6 +13,7 @@ from torch.nn.functional import kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
 from sknoisy.metalabelnet import (
+    auto_meta_batch_size,
     auto_virtual_lr,
     generated_labels_loss,
     given_labels_loss,
@@ -88,6 +89,17 @@ def test_auto_virtual_lr_is_ten_effective_steps_and_at_least_one():
     assert auto_virtual_lr(SGD, 0.2, {}) == pytest.approx(2)
     assert auto_virtual_lr(AdamW, 0.05, {}) == pytest.approx(5)
     assert auto_virtual_lr(AdamW, 0.002, {}) == 1
+
+
+def test_auto_meta_batch_size_is_three_eighths_of_a_batch_and_never_tiny():
+    assert [auto_meta_batch_size(n) for n in (128, 64, 16, 1, -1)] == [48, 32, 16, 1, 1024]
+
+
+def test_a_module_without_a_hidden_layer_gets_a_warning(split):
+    X, y, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(nn.Sequential(nn.BatchNorm1d(10), nn.Linear(10, 4)), max_epochs=2)
+    with pytest.warns(UserWarning, match="module should have a hidden layer, got none"):
+        clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
 
 
 def test_labels_get_cleaner(split):
