@@ -132,7 +132,12 @@ def compare(name, make, shape, repeats):
 def main(repeats):
     print(machine.describe())
     compare("Small CNN, 28 x 28", small_cnn, (1, 28, 28), repeats)
-    compare("Default network for images, 32 x 32", partial(SmallResNet, 3, CLASSES), (3, 32, 32), repeats)
+    compare(
+        "Default network for images, 32 x 32",
+        partial(SmallResNet, 3, CLASSES),
+        (3, 32, 32),
+        repeats,
+    )
 
 
 if __name__ == "__main__":

@@ -84,10 +84,12 @@ class ALRClassifier(NoisyLabelClassifier):
 
     Parameters
     ----------
-    module : None, nn.Module class, factory or instance, default=None
-        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, sized from the
-        data, which standardizes its inputs. A class or factory gets the ``module__*`` parameters,
-        and ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+    module : None, str, nn.Module class, factory or instance, default=None
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, or for images
+        `sknoisy.images.SmallResNet`, sized from the data, which standardize their inputs. A name
+        of a torchvision model, such as 'resnet18', builds that, pretrained with
+        ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
+        ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     momentum : 'auto' or float in [0, 1], default='auto'
         Share of the old soft label kept at each update ("m"). After k epochs the given label
         keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is 0.9, or down to 0.7 where
@@ -111,8 +113,16 @@ class ALRClassifier(NoisyLabelClassifier):
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
-    device : str, default='cpu'
-        Where to train, such as 'cuda'.
+    augment : None, 'auto' or callable, default=None
+        What changes the inputs of a training batch, on the device; predictions and the method's
+        own evaluations see plain ones. 'auto' shifts images by up to an eighth of their height
+        and, where they have 3 channels, mirrors half of them. A callable takes and returns a
+        batch, images as float32 (B, channels, height, width); a transform of
+        `torchvision.transforms.v2` draws once a batch.
+    device : {'auto', 'cpu', 'cuda', 'mps'} or alike, default='cpu'
+        Where to train; 'auto' takes a GPU if there is one.
+    amp : {False, 'bf16', 'fp16'}, default=False
+        Whether the network's passes run in mixed precision; losses stay in float32.
     compile : bool, default=False
         Whether to compile the network with `torch.compile`.
     verbose : int, default=0
@@ -172,7 +182,9 @@ class ALRClassifier(NoisyLabelClassifier):
         batch_size=128,
         train_split=None,
         callbacks=None,
+        augment=None,
         device="cpu",
+        amp=False,
         compile=False,
         verbose=0,
         random_state=None,
@@ -186,7 +198,9 @@ class ALRClassifier(NoisyLabelClassifier):
             batch_size=batch_size,
             train_split=train_split,
             callbacks=callbacks,
+            augment=augment,
             device=device,
+            amp=amp,
             compile=compile,
             verbose=verbose,
             random_state=random_state,

@@ -1,58 +1,18 @@
-"""Networks: the default for tables, and the user's own, checked before any training."""
+"""Networks: the defaults, torchvision's and the user's own, checked before any training."""
 
 import inspect
 import warnings
 from copy import deepcopy
 from difflib import get_close_matches
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-MAX_DEVIATIONS = 5.0  # standard deviations; outliers beyond it would dominate a batch
-CHUNK_ROWS = 4096
-
-
-class Standardize(nn.Module):
-    """Shift and scale each feature by constants taken from the training data, then clip.
-
-    Values further than 5 standard deviations from the mean are clipped, once fitted. Columns of a
-    sparse matrix are scaled but not shifted: their zeros stay zeros.
-    """
-
-    def __init__(self, n_features: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-        self.register_buffer("limit", torch.tensor(torch.inf))
-
-    def fit(self, X) -> "Standardize":
-        """Take the constants from X (n_samples, n_features), an array or a CSR matrix."""
-        # In chunks: squares of the whole of X in float64 would take twice its memory.
-        chunks = [slice(k, k + CHUNK_ROWS) for k in range(0, X.shape[0], CHUNK_ROWS)]
-        mean = sum(_column_sums(X[rows]) for rows in chunks) / X.shape[0]
-        if hasattr(X, "toarray"):
-            squares = sum(_column_sums(X[rows].power(2)) for rows in chunks) / X.shape[0]
-            variance = np.maximum(squares - mean**2, 0)
-            mean = np.zeros_like(mean)
-        else:
-            variance = sum(_column_sums((X[rows] - mean) ** 2) for rows in chunks) / X.shape[0]
-        scale = np.sqrt(variance)
-        # A constant column keeps rounding noise as its spread: treat it as no spread.
-        constant = scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)
-        self.mean.copy_(torch.from_numpy(mean))
-        self.scale.copy_(torch.from_numpy(np.where(constant, 1.0, scale)))
-        self.limit.fill_(MAX_DEVIATIONS)
-        return self
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Return X (B, n_features) standardized."""
-        return ((X - self.mean) / self.scale).clamp(-self.limit, self.limit)
-
-
-def _column_sums(X):
-    return np.asarray(X.sum(axis=0, dtype=np.float64)).ravel()
+from sknoisy.images import SmallResNet, from_torchvision
+from sknoisy.standardize import Standardize, StandardizeChannels
 
 
 class UniformDropout(nn.Dropout):
@@ -91,13 +51,14 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
 
     Parameters
     ----------
-    module : None, nn.Module class or factory, or nn.Module
-        None builds an `MLP`. A class or factory is called with `params`, and with
+    module : None, str, nn.Module class or factory, or nn.Module
+        None builds an `MLP`, or a `SmallResNet` for images (n, channels, height, width); a name,
+        a model of torchvision. A class or factory is called with `params`, and with
         ``n_features`` and ``n_classes`` where it takes parameters of these names.
         An instance is copied.
     params : dict
         The estimator's ``module__*`` parameters.
-    X : ndarray of shape (n_samples, ...) or CSR matrix
+    X : array-like of shape (n_samples, ...) or CSR matrix
         The training data.
     n_classes : int
         Number of classes.
@@ -109,28 +70,40 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
                 f" instance of {type(module).__name__}; pass module={type(module).__name__}."
             )
         return deepcopy(module)
-    if module is None and X.ndim > 2:
-        raise ValueError(
-            f"module must be given for X with more than 2 dimensions, got module=None and X of"
-            f" shape {X.shape}; pass an nn.Module that maps a batch to logits."
-        )
-    factory = MLP if module is None else module
-    if not callable(factory):
+    if isinstance(module, str):
+        _check_images(X, f"module={module!r}")
+        network = from_torchvision(module, params, X.shape[1:], n_classes)
+    elif module is None and X.ndim > 2:
+        _check_images(X, "module=None")
+        factory = partial(SmallResNet, X.shape[1], pixels=X.shape[2])
+        network = _call(factory, SmallResNet, params, X.shape[1], n_classes)
+    elif module is None or callable(module):
+        factory = MLP if module is None else module
+        network = _call(factory, factory, params, X.shape[1], n_classes)
+    else:
         raise TypeError(
-            f"module must be None, an nn.Module class, factory or instance, got {module!r}."
+            f"module must be None, a name of a torchvision model, an nn.Module class, factory or"
+            f" instance, got {module!r}."
         )
-    sizes = {"n_features": X.shape[1], "n_classes": n_classes}
-    network = factory(**_accepted_sizes(factory, params, sizes), **params)
     if not isinstance(network, nn.Module):
         raise TypeError(f"module must return an nn.Module, got {type(network).__name__}.")
     for layer in network.modules():
-        if isinstance(layer, Standardize):
+        if isinstance(layer, Standardize | StandardizeChannels):
             layer.fit(X)
     return network
 
 
-def _accepted_sizes(factory, params, sizes):
-    """Check `params` against the factory's signature; return the sizes that it takes."""
+def _check_images(X, got):
+    if X.ndim != 4:
+        raise ValueError(
+            f"module must be given for X that is neither a table nor images, got {got} and X of"
+            f" shape {X.shape}; pass an nn.Module that maps a batch to logits."
+        )
+
+
+def _call(factory, named, params, n_features, n_classes):
+    """Call a factory with `params`, checked against its signature, and the sizes it takes."""
+    sizes = {"n_features": n_features, "n_classes": n_classes}
     accepted = inspect.signature(factory).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     for name in params:
@@ -138,10 +111,10 @@ def _accepted_sizes(factory, params, sizes):
             close = get_close_matches(name, accepted, n=1)
             hint = f"did you mean module__{close[0]}?" if close else f"it takes {list(accepted)}."
             raise TypeError(
-                f"module__{name} is not a parameter of {getattr(factory, '__name__', factory)}:"
-                f" {hint}"
+                f"module__{name} is not a parameter of {getattr(named, '__name__', named)}: {hint}"
             )
-    return {k: v for k, v in sizes.items() if k in accepted and k not in params}
+    sizes = {k: v for k, v in sizes.items() if k in accepted and k not in params}
+    return factory(**sizes, **params)
 
 
 def use_channels_last(network: nn.Module, batch: Tensor) -> None:

@@ -16,14 +16,15 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_consistent_length, check_random_state, check_scalar, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch import NeuralNet
 from torch.utils.data import Subset
 
 from sknoisy.backbones import build_module, check_logits, use_channels_last
-from sknoisy.data import BatchLoader, RowDataset
+from sknoisy.data import BatchLoader, DatasetRows, RowDataset, is_dataset, stored_type
+from sknoisy.images import build_augmentation
+from sknoisy.net import AMP_TYPES, Augment, MixedPrecisionNet, as_inputs, resolve_device
 from sknoisy.targets import LabelCallback, SoftTargetLoss
 
 SKORCH_PREFIXES = (
@@ -51,19 +52,11 @@ def softmax(logits):
     return logits.float().softmax(dim=1)
 
 
-def as_device(device):
-    """Return a torch.device, or say what is wrong with the parameter."""
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be 'cpu', 'cuda' or alike, got {device!r}.") from error
-
-
 @contextmanager
 def seeded(random_state, device):
     """Seed numpy and torch from a scikit-learn `random_state`, then put them back."""
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    devices = [device] if as_device(device).type == "cuda" else []
+    devices = [device] if device.type == "cuda" else []
     with _GENERATOR_LOCK, torch.random.fork_rng(devices):
         numpy_state = np.random.get_state()  # noqa: NPY002 - the legacy generator is the global one
         np.random.seed(seed)  # noqa: NPY002
@@ -131,7 +124,9 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         batch_size,
         train_split,
         callbacks,
+        augment,
         device,
+        amp,
         compile,
         verbose,
         random_state,
@@ -145,7 +140,9 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.batch_size = batch_size
         self.train_split = train_split
         self.callbacks = callbacks
+        self.augment = augment
         self.device = device
+        self.amp = amp
         self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
@@ -159,17 +156,20 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _label_callback(self, steps_per_epoch: int) -> LabelCallback:
         """Return the callback that writes ``net.criterion_.targets``."""
 
-    def fit(self, X, y):
+    def fit(self, X, y=None):
         """Train the network while correcting the labels.
 
         Parameters
         ----------
-        X : array-like or CSR matrix of shape (n_samples, n_features), or ndarray of shape \
-                (n_samples, ...) with a `module` of your own
+        X : array-like or CSR matrix of shape (n_samples, n_features), ndarray of shape \
+                (n_samples, channels, height, width), (n_samples, height, width) or other with a \
+                `module` of your own, or torch Dataset
             Training data; finite numbers, converted to float32 once. Sparse batches are made
-            dense one at a time.
+            dense one at a time. Images of type uint8 stay so in memory and are scaled to [0, 1]
+            batch by batch on the device. A Dataset holds tensors, or pairs (tensor, label), read
+            when they are needed.
         y : array-like of shape (n_samples,)
-            Given labels, some of them wrong; any type that sorts.
+            Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
 
         Returns
         -------
@@ -179,7 +179,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self._fit(X, y)
 
     def _fit(self, X, y, **fit_params):
-        with unchanged_on_error(self), seeded(self.random_state, self.device):
+        device = resolve_device(self.device)
+        with unchanged_on_error(self), seeded(self.random_state, device):
             X, labels = self._validate_fit(X, y)
             X, callback_params = self._check_fit_params(X, labels, **fit_params)
             net = self._make_net(X, labels, callback_params)
@@ -266,9 +267,31 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             raise TypeError(f"{cls.__name__} has no parameter {name}: {hint}")
 
     def _validate(self, X, y="no_validation", *, reset):
+        if is_dataset(X):
+            checked = self._validate_dataset(X, y, reset)
+        else:
+            checked = self._validate_array(X, y, reset)
+        rows = checked[0] if reset else checked
+        if reset:
+            self._row_shape, self._row_type = rows.shape[1:], stored_type(rows)
+        elif rows.shape[1:] != self._row_shape:
+            raise ValueError(
+                f"X must have rows of shape {self._row_shape}, as in fit, got {rows.shape[1:]}."
+            )
+        elif self._row_type != np.uint8 and stored_type(rows) == np.uint8:
+            rows = checked = rows.astype(np.float32)  # numbers as in fit, not images to be scaled
+        return checked
+
+    def _validate_array(self, X, y, reset):
+        if isinstance(X, torch.Tensor):
+            X = X.numpy(force=True)
+        # Batches are converted one at a time: a memory map stays on disk, images stay uint8.
+        is_kept = isinstance(X, np.memmap) or getattr(X, "dtype", None) == np.uint8
+        kept = (np.uint8, np.float16, np.float64) if is_kept and np.ndim(X) > 1 else ()
+        dtypes = [np.float32, *(t for t in kept if np.ndim(X) > 2 or isinstance(X, np.memmap))]
         try:
             checked = validate_data(
-                self, X, y, reset=reset, dtype=np.float32, accept_sparse="csr", allow_nd=True
+                self, X, y, reset=reset, dtype=dtypes, accept_sparse="csr", allow_nd=True
             )
         except ValueError as error:
             if "could not convert" not in str(error):
@@ -277,14 +300,36 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"X must hold numbers only, got {error}; encode the other columns first, with"
                 " OneHotEncoder, OrdinalEncoder or TfidfVectorizer in a Pipeline."
             ) from error
-        row_shape = (checked[0] if reset else checked).shape[1:]
-        if reset:
-            self._row_shape = row_shape
-        elif row_shape != self._row_shape:
+        X = checked[0] if reset else checked
+        self._refuse_channels_last(X)
+        if X.ndim == 3 and self._builds_network():
+            X = X[:, None]  # grey images get a channel
+        return (X, checked[1]) if reset else X
+
+    def _validate_dataset(self, dataset, y, reset):
+        rows = DatasetRows(dataset, add_channel=self._builds_network())
+        if not reset:
+            return rows
+        self._refuse_channels_last(rows)
+        for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on an array
+            vars(self).pop(name, None)
+        if y is None:
+            y = rows.labels(self.skorch_params.get("iterator_train__num_workers", 0))
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(rows, y)
+        return rows, y
+
+    def _builds_network(self):
+        return self.module is None or isinstance(self.module, str)
+
+    def _refuse_channels_last(self, X):
+        if X.ndim != 4 or X.shape[3] not in (1, 3, 4) or X.shape[1] in (1, 3, 4):
+            return
+        if X.dtype == np.uint8 or self._builds_network():
             raise ValueError(
-                f"X must have rows of shape {self._row_shape}, as in fit, got {row_shape}."
+                f"X must have shape (n, channels, height, width), got {X.shape}, which looks like"
+                " (n, height, width, channels); pass X.transpose(0, 3, 1, 2)."
             )
-        return checked
 
     def _validate_fit(self, X, y):
         """Return X as float32 and y as class numbers; set `classes_`."""
@@ -310,6 +355,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_number(self.max_epochs, "max_epochs", Integral, 1)
         if self.batch_size != -1:  # skorch's way to say all rows at once
             check_number(self.batch_size, "batch_size", Integral, 1)
+        if self.amp not in (False, *AMP_TYPES):
+            raise ValueError(f"amp must be False, 'bf16' or 'fp16', got {self.amp!r}.")
         if not callable(self.optimizer):
             raise TypeError(f"optimizer must be a class of torch.optim, got {self.optimizer!r}.")
         if not (self.train_split is None or callable(self.train_split)):
@@ -331,8 +378,9 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             for name, value in self.skorch_params.items()
             if name.startswith("module__")
         }
-        module = build_module(self.module, module_params, X, n_classes).to(self.device)
-        first_rows = next(iter(BatchLoader(RowDataset(X), batch_size=2)))[0].to(self.device)
+        device = resolve_device(self.device)
+        module = build_module(self.module, module_params, X, n_classes).to(device)
+        first_rows = as_inputs(RowDataset(X).__getitems__(range(min(2, X.shape[0])))[0], device)
         use_channels_last(module, first_rows)
         check_logits(module, first_rows, n_classes)
         batch_size = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
@@ -341,15 +389,22 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         label_callback = self._label_callback(steps_per_epoch, **callback_params)
         predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
         train_split = self.train_split and partial(split_by_label, self.train_split, labels)
+        n_workers = self.skorch_params.get("iterator_train__num_workers", 0)
         params = {
             "iterator_train__shuffle": True,
+            "iterator_train__persistent_workers": n_workers > 0,
             "iterator_valid__batch_size": max(predict_rows, batch_size),
+            "iterator_valid__num_workers": n_workers,
             **{k: v for k, v in self.skorch_params.items() if not k.startswith("module__")},
         }
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if self.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
             params["optimizer__fused"] = True
-        return NeuralNet(
+        callbacks = deepcopy(list(self.callbacks or []))
+        augmentation = build_augmentation(self.augment, X.shape[1:])
+        if augmentation is not None:
+            callbacks.append(("augment", Augment(augmentation)))
+        return MixedPrecisionNet(
             module,
             criterion=SoftTargetLoss(targets),
             optimizer=self.optimizer,
@@ -359,11 +414,12 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             dataset=RowDataset,
             iterator_train=BatchLoader,
             iterator_valid=BatchLoader,
-            # Last, so that callbacks that restore the best weights have done so.
-            callbacks=[*deepcopy(list(self.callbacks or [])), ("labels", label_callback)],
+            # Last: inputs are augmented by then, and the best weights restored.
+            callbacks=[*callbacks, ("labels", label_callback)],
             predict_nonlinearity=softmax,
             train_split=train_split,
-            device=self.device,
+            device=str(device),
+            amp=self.amp,
             compile=self.compile,
             verbose=self.verbose,
             **params,

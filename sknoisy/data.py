@@ -1,11 +1,15 @@
 """Batches fetched whole: one indexing a batch instead of one a row."""
 
+import multiprocessing
+import threading
+import warnings
 from functools import partial
 
 import numpy as np
 import torch
 from scipy import sparse
-from torch.utils.data import DataLoader, Dataset, Sampler
+from skorch.helper import SliceDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 
 class RowDataset(Dataset):
@@ -13,8 +17,9 @@ class RowDataset(Dataset):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...) or CSR matrix
-        Stays as it is; a CSR batch is made dense when it is fetched.
+    X : ndarray of shape (n_samples, ...), CSR matrix, `DatasetRows` or `StackedRows`
+        Stays as it is; a batch is made dense when it is fetched, and float32 unless it holds
+        uint8 images.
     rows : ndarray of shape (n_samples,) or None
         Row numbers; None, as in prediction, gives zeros.
     """
@@ -36,14 +41,173 @@ class RowDataset(Dataset):
         batch = self.X[indices]
         if hasattr(batch, "toarray"):
             batch = batch.toarray()
+        batch = batch.astype(stored_type(batch), copy=False)
         return [torch.from_numpy(batch), torch.from_numpy(self.rows[indices])]
+
+
+def stored_type(X):
+    """Return the type that batches of X have in memory: images may stay uint8."""
+    return np.uint8 if X.dtype == np.uint8 and X.ndim > 2 else np.float32
+
+
+def is_dataset(X) -> bool:
+    """Tell whether X is a torch Dataset, a slice of one, or a list of its images or pairs."""
+    if isinstance(X, list) and X:  # what scikit-learn's splitting makes of a Dataset
+        is_pair = isinstance(X[0], tuple) and len(X[0]) == 2
+        first = X[0][0] if is_pair else X[0]
+        return isinstance(first, torch.Tensor) and (is_pair or first.ndim > 1)
+    return isinstance(X, Dataset | SliceDataset)
+
+
+class DatasetRows:
+    """Array-like view of the inputs of a torch Dataset: rows are fetched when they are indexed.
+
+    Parameters
+    ----------
+    dataset : torch Dataset, skorch SliceDataset or list
+        Of tensors or arrays of one shape, or of pairs (tensor, label).
+    add_channel : bool, default=False
+        Whether images (height, width) get a channel.
+    """
+
+    def __init__(self, dataset, add_channel=False):
+        self.dataset = dataset
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"X must be a Dataset with a length and rows by number, got"
+                f" {type(dataset).__name__}; read an iterable one into arrays first."
+            )
+        if len(dataset) == 0:
+            raise ValueError("X must hold at least one row, got an empty Dataset.")
+        item = dataset[0]
+        self.has_labels = isinstance(item, tuple | list) and len(item) == 2
+        self.add_channel = False
+        row = self._row(item)
+        self.add_channel = add_channel and row.ndim == 2
+        self.dtype = row.dtype
+        self.shape = (len(dataset), *self._row(item).shape)
+        self.ndim = len(self.shape)
+
+    def _row(self, item):
+        row = item[0] if self.has_labels else item
+        if not isinstance(row, torch.Tensor | np.ndarray):
+            raise TypeError(
+                f"X must be a Dataset of tensors or arrays, or of pairs (tensor, label), got"
+                f" {type(row).__name__} in the place of a tensor; for images, pass the Dataset"
+                " transform=torchvision.transforms.v2.PILToTensor()."
+            )
+        row = np.asarray(row)
+        return row[None] if self.add_channel else row
+
+    def _items(self, numbers):
+        if hasattr(self.dataset, "__getitems__"):
+            return self.dataset.__getitems__(numbers)
+        return [self.dataset[number] for number in numbers]
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        numbers = np.arange(len(self))[index].tolist()
+        rows = [self._row(item) for item in self._items(numbers)]
+        if any(row.shape != self.shape[1:] for row in rows):
+            shapes = sorted({row.shape for row in rows})
+            raise ValueError(f"X must hold rows of one shape, got {shapes}; resize them first.")
+        return np.stack(rows)
+
+    def labels(self, num_workers=0) -> np.ndarray:
+        """Return the labels of all pairs, read once."""
+        if not self.has_labels:
+            raise ValueError(
+                "y must be given for a Dataset without labels; pass y, or a Dataset of pairs"
+                " (tensor, label)."
+            )
+        known = _known_labels(self.dataset)
+        if known is not None:
+            return known
+        loader = DataLoader(
+            _Labels(self.dataset),
+            batch_size=256,
+            num_workers=allowed_workers(num_workers),
+            collate_fn=keep,
+        )
+        return np.asarray([_as_scalar(label) for batch in loader for label in batch])
+
+
+class _Labels(Dataset):
+    """The labels of a Dataset of pairs."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        return self.dataset[index][1]
+
+
+def _as_scalar(label):
+    return label.item() if isinstance(label, torch.Tensor | np.ndarray) else label
+
+
+def _known_labels(dataset):
+    """Return the labels of a Dataset whose class is known to hold them apart, or None."""
+    if type(dataset) is TensorDataset:
+        return dataset.tensors[1].numpy(force=True)
+    is_torchvision = type(dataset).__module__.startswith("torchvision.datasets.")
+    if is_torchvision and getattr(dataset, "target_transform", 0) is None:
+        targets = getattr(dataset, "targets", None)
+        return None if targets is None or np.ndim(targets) != 1 else np.asarray(targets)
+    return None
+
+
+class StackedRows:
+    """Array-like view of two sets of rows, one below the other, that copies neither."""
+
+    def __init__(self, first, second):
+        self.parts = first, second
+        self.dtype = first.dtype
+        self.shape = (first.shape[0] + second.shape[0], *first.shape[1:])
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, index):
+        index = np.arange(self.shape[0])[index]
+        first, second = self.parts
+        is_first = index < first.shape[0]
+        rows = np.empty((len(index), *self.shape[1:]), dtype=self.dtype)
+        if is_first.any():
+            rows[is_first] = first[index[is_first]]
+        if not is_first.all():
+            rows[~is_first] = second[index[~is_first] - first.shape[0]]
+        return rows
 
 
 def stack_rows(first, second):
     """Return the rows of two arrays, or of two CSR matrices, one below the other."""
     if hasattr(first, "toarray"):
         return sparse.vstack([first, sparse.csr_matrix(second)], format="csr")
-    return np.concatenate([first, second.toarray() if hasattr(second, "toarray") else second])
+    return StackedRows(first, second.toarray() if hasattr(second, "toarray") else second)
+
+
+def allowed_workers(num_workers: int) -> int:
+    """Return how many DataLoader workers may start here: none inside a worker of joblib's.
+
+    A process or thread that is itself a worker crashes or hangs when it forks more.
+    """
+    is_worker = (
+        multiprocessing.parent_process() is not None
+        or threading.current_thread() is not threading.main_thread()
+    )
+    if not (num_workers and is_worker):
+        return num_workers
+    warnings.warn(
+        f"iterator_train__num_workers={num_workers} starts no processes inside a parallel worker:"
+        " batches are read in the worker itself.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return 0
 
 
 def keep(batch):
@@ -95,6 +259,7 @@ class BatchLoader(DataLoader):
 
     Takes DataLoader's arguments. Without a `generator`, a loader that does not
     shuffle uses one of its own, so that prediction leaves torch's generator alone.
+    Inside a parallel worker it starts no workers, see `allowed_workers`.
     """
 
     def __init__(
@@ -116,6 +281,10 @@ class BatchLoader(DataLoader):
             positions = partial(np.arange, n_samples)
             generator = generator or torch.Generator()
         kwargs.setdefault("collate_fn", keep)
+        if allowed_workers(kwargs.get("num_workers", 0)) == 0:
+            for name in ("num_workers", "multiprocessing_context", "prefetch_factor"):
+                kwargs.pop(name, None)
+            kwargs["persistent_workers"] = False
         super().__init__(
             dataset,
             batch_sampler=WholeBatches(positions, n_samples, batch_size, drop_last),

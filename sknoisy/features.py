@@ -1,9 +1,13 @@
 """Penultimate features, and extra forward passes that leave no trace."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+from skorch import NeuralNet
 from torch import Tensor, nn
+
+from sknoisy.functional import at_least_float32
+from sknoisy.net import as_inputs
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -46,6 +50,20 @@ def logits_and_features(module: nn.Module, X: Tensor, layer: nn.Module) -> tuple
     if not caught:
         raise ValueError("feature_layer must name a layer that the forward pass runs through.")
     return logits, caught[-1].flatten(start_dim=1)
+
+
+def pass_through(
+    net: NeuralNet, X: Tensor, layer: nn.Module, module: nn.Module | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return logits (B, C) and features (B, D) of a batch: a pass of the net beside its training.
+
+    As the net's own passes, in its precision and on its device, but of the module as torch.compile
+    found it, or of another `module`, in the mode it is in.
+    """
+    module = plain(net.module_) if module is None else module
+    with getattr(net, "autocast", nullcontext)():
+        logits, features = logits_and_features(module, as_inputs(X, net.device), layer)
+    return at_least_float32(logits), at_least_float32(features)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The equations that two or more methods share: tensors in, tensors out."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -12,3 +13,8 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def blend(old: Tensor, new: Tensor, momentum: float) -> Tensor:
     """Exponential moving average: keep the share `momentum` of `old`."""
     return momentum * old + (1 - momentum) * new
+
+
+def at_least_float32(X: Tensor) -> Tensor:
+    """Return half-precision numbers as float32, others as they are."""
+    return X.float() if X.dtype in (torch.float16, torch.bfloat16) else X

@@ -21,10 +21,7 @@ from torch.func import functional_call
 from torch.nn.functional import batch_norm, cross_entropy, log_softmax
 from torch.overrides import TorchFunctionMode
 
-
-def at_least_float32(X: Tensor) -> Tensor:
-    """Return half-precision numbers as float32, others as they are."""
-    return X.float() if X.dtype in (torch.float16, torch.bfloat16) else X
+from sknoisy.functional import at_least_float32
 
 
 def kl_to_labels(logits: Tensor, label_logits: Tensor, scale: float = 1.0) -> Tensor:
@@ -63,6 +60,8 @@ class LookAhead:
         torch's CPU generator before the forward pass of X: extra passes draw the same dropout.
     cuda_state : Tensor or None
         The same for the module's CUDA device.
+    gradient_scale : float
+        By how much the graph of `logits` scales gradients up, for half precision.
     """
 
     module: nn.Module
@@ -75,6 +74,7 @@ class LookAhead:
     scale: float
     generator_state: Tensor
     cuda_state: Tensor | None = None
+    gradient_scale: float = 1.0
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters that are trained."""
@@ -106,9 +106,8 @@ class LookAhead:
             create_graph=create_graph,
             materialize_grads=True,
         )
-        moved = {
-            k: p - self.step_size * g for (k, p), g in zip(theta.items(), gradients, strict=True)
-        }
+        step_size = self.step_size / self.gradient_scale
+        moved = {k: p - step_size * g for (k, p), g in zip(theta.items(), gradients, strict=True)}
         if create_graph:
             return moved
         return {k: laid_out_like(theta[k], value) for k, value in moved.items()}
@@ -239,6 +238,7 @@ def in_float64(step: LookAhead) -> LookAhead:
         logits = module(step.X.double())[: len(step.logits)]
     return replace(
         step,
+        gradient_scale=1.0,
         module=module,
         X=step.X.double(),
         logits=logits,

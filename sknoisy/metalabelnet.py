@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number
-from sknoisy.data import RowDataset, stack_rows
-from sknoisy.features import find_feature_layer, logits_and_features, plain
+from sknoisy.data import RowDataset, stack_rows, stored_type
+from sknoisy.features import find_feature_layer, pass_through, plain
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
+from sknoisy.images import build_augmentation
+from sknoisy.net import as_inputs
 from sknoisy.targets import LabelCallback
 from sknoisy.trusted import (
     TrustedBatches,
@@ -97,6 +99,9 @@ class GenerateLabels(LabelCallback):
     warmup_epochs, meta_lr, virtual_lr, entropy_weight, meta_batch_size, trusted_weight, \
 reduction, label_start, feature_layer, restore_best, hypergradient
         As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
+    augment : callable or None, default=None
+        What transforms the inputs of the batch before this callback: it then transforms trusted
+        rows too, and features are those of the transformed batch.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         feature_layer=None,
         restore_best=False,
         hypergradient="auto",
+        augment=None,
     ):
         self.trusted = trusted
         self.pinned = pinned
@@ -128,6 +134,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         self.feature_layer = feature_layer
         self.restore_best = restore_best
         self.hypergradient = hypergradient
+        self.augment = augment
 
     def loss_at(self, epoch):
         """Cross-entropy in the warm-up, then the loss to generated labels; trusted rows beside."""
@@ -180,10 +187,14 @@ reduction, label_start, feature_layer, restore_best, hypergradient
     @torch.no_grad()
     def begin(self, net, data, dataset_train):
         """Cache the features of all rows; without trusted rows, trust those of lowest loss."""
-        module, table = plain(net.module_).eval(), net.criterion_.targets
+        table = net.criterion_.targets
+        net.module_.eval()
+        if self.augment is not None:
+            self.frozen_ = deepcopy(plain(net.module_))
+            self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
         features, losses = [], []
         for X, rows in net.get_iterator(data, training=False):
-            logits, found = logits_and_features(module, to_device(X, net.device), self.layer_)
+            logits, found = pass_through(net, X, self.layer_)
             features.append(found)
             given = table[to_device(rows, net.device)].argmax(dim=1)
             losses.append(cross_entropy(logits.float(), given, reduction="none"))
@@ -212,12 +223,26 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             return
         if self.n_beside_:
             beside = self.beside_.draw()
-            X, _ = self.trusted_data_.__getitems__(beside.numpy())
-            batch[0] = torch.cat([to_device(batch[0], net.device), to_device(X, net.device)])
+            X, _ = self.trusted_batch(net, beside)
+            batch[0] = torch.cat([as_inputs(batch[0], net.device), X])
             batch[1] = torch.cat([batch[1], self.first_trusted_ + beside])
-        self.X_ = to_device(batch[0], net.device)
+        self.X_ = as_inputs(batch[0], net.device)
         self.generator_state_ = torch.get_rng_state()
         self.cuda_state_ = torch.cuda.get_rng_state(net.device) if self.X_.is_cuda else None
+
+    def trusted_batch(self, net, numbers):
+        """Return inputs and class numbers of trusted rows, as the network sees them in training."""
+        X, labels = self.trusted_data_.__getitems__(numbers.numpy())
+        X = as_inputs(X, net.device)
+        return X if self.augment is None else self.augment(X), to_device(labels, net.device)
+
+    @torch.no_grad()
+    def features_of(self, net, rows):
+        """Return the frozen features (B, D) of the batch: cached, or of its transformed inputs."""
+        if self.augment is None:
+            return self.features_[rows]
+        X = self.X_[: len(rows)]
+        return pass_through(net, X, self.frozen_layer_, module=self.frozen_)[1]
 
     def before_loss(self, net, logits, rows):
         """Teach the label network by a look-ahead step, then write the labels it generates."""
@@ -225,9 +250,12 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             return
         n = len(logits) - self.n_beside_
         rows = rows[:n]
-        features = self.features_[rows]
+        features = self.features_of(net, rows)
         z = self.label_net_(features)
         gradient = self.hypergradient_of(self.look_ahead(net, logits[:n], z))
+        is_scaled = getattr(net, "gradient_scale", 1.0) != 1
+        if is_scaled and not gradient.isfinite().all():  # the optimizer skips this step as well
+            gradient = torch.zeros_like(gradient)
         self.label_optimizer_.zero_grad()
         z.backward(gradient=gradient)
         self.label_optimizer_.step()
@@ -236,18 +264,19 @@ reduction, label_start, feature_layer, restore_best, hypergradient
 
     def look_ahead(self, net, logits, z):
         """Return the look-ahead step of this batch, with a trusted batch of its own."""
-        X, labels = self.trusted_data_.__getitems__(self.meta_batches_.draw().numpy())
+        X, labels = self.trusted_batch(net, self.meta_batches_.draw())
         return LookAhead(
             module=plain(net.module_),
             X=self.X_,
             logits=logits,
             label_logits=z,
-            trusted_X=to_device(X, net.device),
-            trusted_y=to_device(labels, net.device),
+            trusted_X=X,
+            trusted_y=labels,
             step_size=self.virtual_lr,
             scale=self.scale_,
             generator_state=self.generator_state_,
             cuda_state=self.cuda_state_,
+            gradient_scale=getattr(net, "gradient_scale", 1.0),
         )
 
     def hypergradient_of(self, step):
@@ -293,8 +322,12 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             if self.pinned is not None:  # the trusted rows stand at the table's end as well
                 table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :].clone()
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0
-        for name in ("trusted_data_", "features_", "layer_", "X_", "best_states_", "beside_"):
-            vars(self).pop(name, None)
+        if hasattr(self, "label_net_"):
+            self.label_net_.cpu()
+        kept = {"label_net_", "hypergradient_", "best_epoch_", "n_meta_"}
+        fitted = {name for name in vars(self) if name.endswith("_")}
+        for name in fitted - kept - {"handle_", "held_out_"}:
+            delattr(self, name)
         super().on_train_end(net, **kwargs)
 
 
@@ -334,10 +367,12 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
 
     Parameters
     ----------
-    module : None, nn.Module class, factory or instance, default=None
-        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, sized from the
-        data, which standardizes its inputs. A class or factory gets the ``module__*`` parameters,
-        and ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+    module : None, str, nn.Module class, factory or instance, default=None
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, or for images
+        `sknoisy.images.SmallResNet`, sized from the data, which standardize their inputs. A name
+        of a torchvision model, such as 'resnet18', builds that, pretrained with
+        ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
+        ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         Epochs of cross-entropy on the given labels. What the network has memorised by then cannot
         be undone: stop it early. 'auto' is the number that holds about 65 steps, at least 1 and
@@ -388,8 +423,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
-    device : str, default='cpu'
-        Where to train, such as 'cuda'.
+    augment : None, 'auto' or callable, default=None
+        What changes the inputs of a training batch, on the device; predictions and the method's
+        own evaluations see plain ones. 'auto' shifts images by up to an eighth of their height
+        and, where they have 3 channels, mirrors half of them. A callable takes and returns a
+        batch, images as float32 (B, channels, height, width); a transform of
+        `torchvision.transforms.v2` draws once a batch.
+    device : {'auto', 'cpu', 'cuda', 'mps'} or alike, default='cpu'
+        Where to train; 'auto' takes a GPU if there is one.
+    amp : {False, 'bf16', 'fp16'}, default=False
+        Whether the network's passes run in mixed precision; losses stay in float32.
     compile : bool, default=False
         Whether to compile the network with `torch.compile`.
     verbose : int, default=0
@@ -478,7 +521,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         batch_size=128,
         train_split=None,
         callbacks=None,
+        augment=None,
         device="cpu",
+        amp=False,
         compile=False,
         verbose=0,
         random_state=None,
@@ -492,7 +537,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             batch_size=batch_size,
             train_split=train_split,
             callbacks=callbacks,
+            augment=augment,
             device=device,
+            amp=amp,
             compile=compile,
             verbose=verbose,
             random_state=random_state,
@@ -594,9 +641,18 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         if unlabeled_X is not None:
             if self.train_split is not None:
                 raise ValueError("train_split must be None when unlabeled_X is given.")
-            X = stack_rows(X, self._validate_named(unpack(unlabeled_X), "unlabeled_X"))
-        keeps_labels = bool(self.trusted_weight)
-        return X, {"trusted": rows, "pinned": pinned if keeps_labels else None}
+            unlabeled_X = self._validate_named(unpack(unlabeled_X), "unlabeled_X")
+            if stored_type(unlabeled_X) != stored_type(X):
+                raise ValueError(
+                    f"unlabeled_X must have the type of X, {stored_type(X).__name__}, got"
+                    f" {stored_type(unlabeled_X).__name__}."
+                )
+            X = stack_rows(X, unlabeled_X)
+        return X, {
+            "trusted": rows,
+            "pinned": pinned if self.trusted_weight else None,
+            "augment": build_augmentation(self.augment, X.shape[1:]),
+        }
 
     def _check_meta(self, meta_X, meta_y):
         for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
@@ -630,7 +686,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 stacklevel=5,
             )
 
-    def _label_callback(self, steps_per_epoch, trusted, pinned):
+    def _label_callback(self, steps_per_epoch, trusted, pinned, augment):
         warmup = self.warmup_epochs
         if warmup == "auto":
             warmup = max(1, min(round(65 / steps_per_epoch), self.max_epochs // 3))
@@ -666,4 +722,5 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             feature_layer=self.feature_layer,
             restore_best=self.restore_best,
             hypergradient=self.hypergradient,
+            augment=augment,
         )

@@ -16,9 +16,10 @@ from skorch.utils import to_device
 from torch import Tensor
 
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_only
-from sknoisy.features import find_feature_layer, logits_and_features, no_trace, plain
+from sknoisy.features import find_feature_layer, no_trace, pass_through, plain
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.neighbors import nearest, nearest_in_set
+from sknoisy.net import as_inputs
 from sknoisy.targets import LabelCallback
 
 EPSILON = 1e-10
@@ -173,10 +174,10 @@ class MixNeighbors(LabelCallback):
     def judge(self, net, dataset):
         """Write the clean probabilities of a dataset's rows; return its rows and features."""
         criterion, parts = net.criterion_, []
-        module = plain(net.module_).eval()
+        net.module_.eval()
         for X, rows in net.get_iterator(dataset, training=False):
-            X, rows = to_device(X, net.device), to_device(rows, net.device)
-            logits, features = logits_and_features(module, X, self.layer_)
+            rows = to_device(rows, net.device)
+            logits, features = pass_through(net, X, self.layer_)
             losses = label_losses(logits, criterion.targets[rows])
             parts.append((rows, losses, features if self.neighbors == "all" else features[:, :0]))
         rows, losses, features = map(torch.cat, zip(*parts, strict=True))
@@ -195,7 +196,7 @@ class MixNeighbors(LabelCallback):
         phase = self.phase(epoch)
         if not training or phase == "warmup":
             return
-        X, rows = to_device(batch[0], net.device), to_device(batch[1], net.device)
+        X, rows = as_inputs(batch[0], net.device), to_device(batch[1], net.device)
         if phase == "mixup":
             share = torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample()
             matrix = mixup_matrix(share.to(X.device), torch.randperm(len(rows), device=X.device))
@@ -207,9 +208,9 @@ class MixNeighbors(LabelCallback):
         """Return inputs (M, ...), their rows (M,) and the matrix (B, M) that mixes them."""
         criterion, n_rows = net.criterion_, len(rows)
         if self.neighbors == "batch" or update_targets:
-            module = plain(net.module_)
+            module = plain(net.module_).train()
             with no_trace(module):
-                logits, features = logits_and_features(module.train(), X, self.layer_)
+                logits, features = pass_through(net, X, self.layer_)
         if update_targets:
             predicted = logits.float().softmax(dim=1)
             criterion.targets[rows] = blend(
@@ -249,10 +250,12 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
 
     Parameters
     ----------
-    module : None, nn.Module class, factory or instance, default=None
-        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, sized from the
-        data, which standardizes its inputs. A class or factory gets the ``module__*`` parameters,
-        and ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+    module : None, str, nn.Module class, factory or instance, default=None
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, or for images
+        `sknoisy.images.SmallResNet`, sized from the data, which standardize their inputs. A name
+        of a torchvision model, such as 'resnet18', builds that, pretrained with
+        ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
+        ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     n_neighbors : int >= 1, default=3
         Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1.
     warmup_epochs : 'auto' or int >= 1, default='auto'
@@ -293,8 +296,16 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
-    device : str, default='cpu'
-        Where to train, such as 'cuda'.
+    augment : None, 'auto' or callable, default=None
+        What changes the inputs of a training batch, on the device; predictions and the method's
+        own evaluations see plain ones. 'auto' shifts images by up to an eighth of their height
+        and, where they have 3 channels, mirrors half of them. A callable takes and returns a
+        batch, images as float32 (B, channels, height, width); a transform of
+        `torchvision.transforms.v2` draws once a batch.
+    device : {'auto', 'cpu', 'cuda', 'mps'} or alike, default='cpu'
+        Where to train; 'auto' takes a GPU if there is one.
+    amp : {False, 'bf16', 'fp16'}, default=False
+        Whether the network's passes run in mixed precision; losses stay in float32.
     compile : bool, default=False
         Whether to compile the network with `torch.compile`.
     verbose : int, default=0
@@ -377,7 +388,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         batch_size=128,
         train_split=None,
         callbacks=None,
+        augment=None,
         device="cpu",
+        amp=False,
         compile=False,
         verbose=0,
         random_state=None,
@@ -391,7 +404,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             batch_size=batch_size,
             train_split=train_split,
             callbacks=callbacks,
+            augment=augment,
             device=device,
+            amp=amp,
             compile=compile,
             verbose=verbose,
             random_state=random_state,

@@ -9,7 +9,8 @@ from scipy import sparse
 from torch import nn
 
 from sknoisy import ALRClassifier
-from sknoisy.backbones import MLP, Standardize, UniformDropout, build_module
+from sknoisy.backbones import MLP, UniformDropout, build_module
+from sknoisy.standardize import Standardize
 
 
 def test_standardized_columns_have_mean_0_and_deviation_1():

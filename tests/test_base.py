@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -305,7 +304,7 @@ BAD_DATA = {
     ),
     "mixed y": (lambda X, y: (X, np.array(["a", 1] * 300, object)), "y must hold labels of one"),
     "2 columns": (lambda X, y: (X, np.stack([y, y], 1)), "y should be a 1d array"),
-    "4-D": (lambda X, y: (X.reshape(600, 1, 2, 5), y), "more than 2 dimensions"),
+    "5-D": (lambda X, y: (X.reshape(600, 1, 1, 2, 5), y), "neither a table nor images"),
 }
 
 
@@ -363,13 +362,13 @@ def test_unknown_keyword_names_the_nearest(method, name, hint):
         ({"batch_size": 0}, "batch_size == 0, must be >= 1"),
         ({"max_epochs": 1.5}, "max_epochs must be an instance of int"),
         ({"module__hiden": 3}, "did you mean module__hidden"),
-        ({"module": 3}, "module must be None, an nn.Module class, factory or instance, got 3"),
+        ({"module": 3}, "module must be None, a name of a torchvision model, .* got 3"),
         ({"train_split": predefined_split(torch.utils.data.TensorDataset(torch.ones(2)))}, "rows"),
         ({"skorch_params": 1}, "skorch_params"),
         ({"optimizer": "adam"}, "optimizer must be a class of torch.optim, got 'adam'"),
         ({"train_split": 5}, "train_split must be None or"),
         ({"callbacks": EarlyStopping()}, "callbacks must be None or a list"),
-        ({"device": "gpu"}, "device must be 'cpu', 'cuda' or alike, got 'gpu'"),
+        ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda', 'mps' or alike, got 'gpu'"),
         ({"iterator_train__drop_last": True, "batch_size": 700}, "batch_size must be at most"),
     ],
 )

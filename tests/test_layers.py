@@ -14,14 +14,17 @@ BELOW = {
     "functional": set(),
     "noise": set(),
     "data": set(),
-    "backbones": set(),
-    "features": set(),
+    "standardize": set(),
+    "images": {"standardize"},
+    "backbones": {"standardize", "images"},
+    "net": set(),
+    "features": {"functional", "net"},
     "neighbors": set(),
-    "hypergradient": set(),
+    "hypergradient": {"functional"},
     "trusted": set(),
     "pipeline": set(),
     "targets": {"functional"},
-    "base": {"functional", "targets", "data", "backbones"},
+    "base": {"functional", "targets", "data", "backbones", "images", "net"},
 }
 METHOD = {*BELOW, "base"} - {"noise", "pipeline"}
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}

@@ -1,0 +1,235 @@
+"""Networks for images: a small ResNet, and torchvision's models fitted to channels and classes."""
+
+from collections import OrderedDict
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from sknoisy.standardize import StandardizeChannels
+
+SMALL_PIXELS = 64  # images up to this size lose too much in a stride-2 stem with max-pooling
+
+
+class SmallResNet(nn.Sequential):
+    """Small residual network for images: the network that ``module=None`` builds for them.
+
+    The layout of He et al.'s networks for CIFAR, from torchvision's blocks: a 3x3 stem, then three
+    stages of `width`, 2 `width` and 4 `width` channels, the last two of half the size each.
+
+    Parameters
+    ----------
+    n_channels, n_classes : int
+        Channels of the images, number of classes.
+    width : int, default=16
+        Channels of the first stage.
+    blocks : int, default=1
+        Residual blocks a stage: 1 gives 8 layers, 3 gives 20.
+    pixels : int, default=32
+        Height of the images; beyond 64 the stem has a stride of 2 and max-pooling.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+    """
+
+    def __init__(self, n_channels: int, n_classes: int, *, width=16, blocks=1, pixels=32):
+        from torchvision.models.resnet import BasicBlock  # takes a second to import
+
+        stride = 1 if pixels <= SMALL_PIXELS else 2
+        layers = [
+            StandardizeChannels(n_channels),
+            nn.Conv2d(n_channels, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        if stride == 2:
+            layers.append(nn.MaxPool2d(3, 2, padding=1))
+        layers += [BasicBlock(width, width) for _ in range(blocks)]
+        for inner in (width, 2 * width):
+            outer = 2 * inner
+            shortcut = nn.Sequential(
+                nn.Conv2d(inner, outer, 1, 2, bias=False), nn.BatchNorm2d(outer)
+            )
+            layers.append(BasicBlock(inner, outer, 2, shortcut))
+            layers += [BasicBlock(outer, outer) for _ in range(blocks - 1)]
+        head = nn.Linear(4 * width, n_classes)
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
+def from_torchvision(name: str, params: dict, image_shape, n_classes: int) -> nn.Module:
+    """Return a torchvision model with its first and last layers fitted to the data.
+
+    Parameters
+    ----------
+    name : str
+        A name of `torchvision.models.list_models`.
+    params : dict
+        Parameters of the model; ``weights`` names pretrained ones, such as 'DEFAULT'.
+    image_shape : tuple (channels, height, width)
+        The first convolution takes that many channels. For images of at most 64 pixels, a stem
+        that strides is replaced by a 3x3 convolution without max-pooling.
+    n_classes : int
+        Outputs of the last layer.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see torchvision.models.list_models()."
+        raise ValueError(f"module must be a name of a torchvision model, got {name!r}: {hint}")
+    channels, height, width = image_shape
+    params = dict(params)
+    weights = _find_weights(name, params.pop("weights", None))
+    params["weights"] = weights
+    if name in ("googlenet", "inception_v3"):  # their auxiliary heads would change the output
+        params.setdefault("aux_logits", False)
+        params.setdefault("init_weights", weights is None)
+    if name.startswith("vit_") and weights is None:
+        params.setdefault("image_size", height)
+    if weights is None:
+        params.setdefault("num_classes", n_classes)
+    try:
+        network = models.get_model(name, **params)
+    except (AssertionError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"module {name!r} could not be built with {params}: {error}") from error
+    if weights is not None:
+        replace_head(network, n_classes)
+    is_small = max(height, width) <= SMALL_PIXELS
+    replace_stem(network, channels, is_small, keep_weights=weights is not None)
+    mean, std = None, None
+    if weights is not None and channels == 3:
+        preset = weights.transforms()
+        mean, std = list(preset.mean), list(preset.std)
+    return nn.Sequential(
+        OrderedDict(standardize=StandardizeChannels(channels, mean, std), network=network)
+    )
+
+
+def _find_weights(name, weights):
+    """Return a member of the model's weights, or None."""
+    from torchvision import models
+
+    if not isinstance(weights, str):
+        return weights
+    known = models.get_model_weights(name)
+    short = weights.rpartition(".")[2]
+    if short != "DEFAULT" and short not in known.__members__:
+        raise ValueError(
+            f"module__weights must be 'DEFAULT' or one of {list(known.__members__)} for {name!r},"
+            f" got {weights!r}."
+        )
+    return known[short] if short in known.__members__ else known.DEFAULT
+
+
+def replace_head(network: nn.Module, n_classes: int) -> None:
+    """Replace the last layer, linear or a 1x1 convolution, by one with `n_classes` outputs."""
+    kinds = nn.Linear, nn.Conv2d
+    name, old = [(n, m) for n, m in network.named_modules() if isinstance(m, kinds)][-1]
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, n_classes, bias=old.bias is not None)
+    else:
+        new = nn.Conv2d(old.in_channels, n_classes, old.kernel_size)
+    network.set_submodule(name, new)
+
+
+def replace_stem(
+    network: nn.Module, n_channels: int, is_small: bool, *, keep_weights: bool
+) -> None:
+    """Fit the first convolution to the channels; for small images, to the size as well.
+
+    A stem whose windows overlap and stride becomes a 3x3 convolution with stride 1, and the
+    max-pooling before the second convolution is left out. Patch embeddings stay. With
+    `keep_weights` the new layer begins with the centre of the old one's, its mean over channels
+    where their number differs.
+    """
+    convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    name, old = convolutions[0]
+    strides = is_small and old.stride[0] > 1 and old.kernel_size[0] > old.stride[0]
+    if old.in_channels == n_channels and not strides:
+        return
+    new = nn.Conv2d(
+        n_channels,
+        old.out_channels,
+        kernel_size=3 if strides else old.kernel_size,
+        stride=1 if strides else old.stride,
+        padding=1 if strides else old.padding,
+        bias=old.bias is not None,
+    )
+    if keep_weights:
+        with torch.no_grad():
+            new.weight.copy_(_fitted_weight(old.weight, new.weight))
+    network.set_submodule(name, new)
+    if strides:
+        _leave_out_stem_pooling(network, convolutions[1][0])
+
+
+def _fitted_weight(old: Tensor, new: Tensor) -> Tensor:
+    """Return the weight (out, channels, k, k) of an old stem at the shape of a new one."""
+    if new.shape[1] != old.shape[1]:
+        old = old.mean(dim=1, keepdim=True).expand(-1, new.shape[1], -1, -1)
+        old = old * (3 / new.shape[1])
+    edge = (old.shape[2] - new.shape[2]) // 2
+    return old[:, :, edge : edge + new.shape[2], edge : edge + new.shape[3]]
+
+
+def _leave_out_stem_pooling(network, second_convolution):
+    for name, layer in network.named_modules():
+        if name == second_convolution:
+            return
+        if isinstance(layer, nn.MaxPool2d):
+            network.set_submodule(name, nn.Identity())
+            return
+
+
+class RandomCropFlip(nn.Module):
+    """Crop each image of a batch at random from its padded self; flip half of them.
+
+    torchvision's transforms draw once a call, so on a batch all images would move alike.
+
+    Parameters
+    ----------
+    padding : None or int, default=None
+        Pixels on each side; None takes an eighth of the height, 4 for 32 pixels.
+    flip : None or bool, default=None
+        Whether to mirror images left to right; None mirrors those with 3 channels: digits and
+        letters, usually grey, do not survive it.
+    """
+
+    def __init__(self, padding: int | None = None, flip: bool | None = None):
+        super().__init__()
+        self.padding = padding
+        self.flip = flip
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return images X (B, channels, height, width), each moved in its own way."""
+        n, channels, height, width = X.shape
+        padding = max(1, height // 8) if self.padding is None else self.padding
+        flip = channels == 3 if self.flip is None else self.flip
+
+        def draw(high):
+            return torch.randint(high, (n, 1), device=X.device)
+
+        rows = draw(2 * padding + 1) + torch.arange(height, device=X.device)  # (B, height)
+        columns = draw(2 * padding + 1) + torch.arange(width, device=X.device)  # (B, width)
+        if flip:
+            columns = torch.where(draw(2) > 0, columns, columns.flip(1))
+        padded = nn.functional.pad(X, [padding] * 4).permute(0, 2, 3, 1)
+        images = torch.arange(n, device=X.device)[:, None, None]
+        return padded[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def build_augmentation(augment, image_shape):
+    """Return the transform that the parameter `augment` means, or None."""
+    if augment is None:
+        return None
+    if isinstance(augment, str) and augment == "auto":
+        if len(image_shape) != 3:
+            raise ValueError(
+                f"augment='auto' needs images, got rows of shape {tuple(image_shape)}; pass None."
+            )
+        return RandomCropFlip()
+    if not callable(augment):
+        raise ValueError(f"augment must be None, 'auto' or a callable, got {augment!r}.")
+    return augment

@@ -1,0 +1,93 @@
+"""The skorch net of the estimators: scales images on the device, mixes precisions."""
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from skorch.utils import to_device
+from torch import Tensor
+
+AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def as_inputs(X: Tensor, device) -> Tensor:
+    """Return a batch on the device; uint8 images become float32 in [0, 1] there."""
+    X = to_device(X, device)
+    return X.float().div_(255) if X.dtype == torch.uint8 else X
+
+
+def resolve_device(device) -> torch.device:
+    """Return the torch device that 'auto' or a name means; say what is wrong with another value."""
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must be 'auto', 'cpu', 'cuda', 'mps' or alike, got {device!r}."
+        ) from error
+
+
+class MixedPrecisionNet(NeuralNet):
+    """skorch net whose passes run as `amp` says; its outputs are float32.
+
+    Parameters
+    ----------
+    amp : False, 'bf16' or 'fp16', default=False
+        Whether the module's passes run under autocast. With 'fp16' the gradients that flow back
+        into the module are scaled up, so that small ones survive, and the optimizer undoes it.
+    """
+
+    def __init__(self, *args, amp=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.amp = amp
+        device = torch.device(self.device).type
+        self._scaler = torch.amp.GradScaler(device) if amp == "fp16" else None
+
+    def autocast(self):
+        """Return the context that the module's passes run in."""
+        device = torch.device(self.device).type
+        return torch.autocast(device, AMP_TYPES.get(self.amp), enabled=bool(self.amp))
+
+    @property
+    def gradient_scale(self) -> float:
+        """By how much gradients of the module's parameters are too large."""
+        return 1.0 if self._scaler is None else self._scaler.get_scale()
+
+    def infer(self, x, **fit_params):
+        """Return the module's logits, float32, for a batch."""
+        with self.autocast():
+            logits = super().infer(as_inputs(x, self.device), **fit_params)
+        if not self.amp:
+            return logits
+        logits = logits.float()
+        if self._scaler is not None and logits.requires_grad:
+            logits.register_hook(self._scaler.scale)
+        return logits
+
+    def _step_optimizer(self, step_fn):
+        if self._scaler is None or step_fn is None:
+            super()._step_optimizer(step_fn)
+            return
+        step_fn()
+        self._scaler.step(self.optimizer_)
+        self._scaler.update()
+
+
+class Augment(Callback):
+    """Transform the inputs of each training batch on the device.
+
+    Parameters
+    ----------
+    transform : callable
+        Takes and returns a batch, images as float32 of shape (B, channels, height, width).
+    """
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def on_batch_begin(self, net, batch, training=False, **kwargs):
+        """Replace the batch's inputs."""
+        if training:
+            batch[0] = self.transform(as_inputs(batch[0], net.device))
