@@ -392,7 +392,6 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         n_workers = self.skorch_params.get("iterator_train__num_workers", 0)
         params = {
             "iterator_train__shuffle": True,
-            "iterator_train__persistent_workers": n_workers > 0,
             "iterator_valid__batch_size": max(predict_rows, batch_size),
             "iterator_valid__num_workers": n_workers,
             **{k: v for k, v in self.skorch_params.items() if not k.startswith("module__")},

@@ -80,7 +80,8 @@ class DatasetRows:
         if len(dataset) == 0:
             raise ValueError("X must hold at least one row, got an empty Dataset.")
         item = dataset[0]
-        self.has_labels = isinstance(item, tuple | list) and len(item) == 2
+        self.is_tuple = isinstance(item, tuple | list)
+        self.has_labels = self.is_tuple and len(item) == 2
         self.add_channel = False
         row = self._row(item)
         self.add_channel = add_channel and row.ndim == 2
@@ -89,7 +90,7 @@ class DatasetRows:
         self.ndim = len(self.shape)
 
     def _row(self, item):
-        row = item[0] if self.has_labels else item
+        row = item[0] if self.is_tuple else item
         if not isinstance(row, torch.Tensor | np.ndarray):
             raise TypeError(
                 f"X must be a Dataset of tensors or arrays, or of pairs (tensor, label), got"
@@ -130,6 +131,7 @@ class DatasetRows:
             batch_size=256,
             num_workers=allowed_workers(num_workers),
             collate_fn=keep,
+            generator=torch.Generator(),  # leaves torch's own alone
         )
         return np.asarray([_as_scalar(label) for batch in loader for label in batch])
 
@@ -282,9 +284,9 @@ class BatchLoader(DataLoader):
             generator = generator or torch.Generator()
         kwargs.setdefault("collate_fn", keep)
         if allowed_workers(kwargs.get("num_workers", 0)) == 0:
-            for name in ("num_workers", "multiprocessing_context", "prefetch_factor"):
+            of_workers = ("num_workers", "persistent_workers", "prefetch_factor", "timeout")
+            for name in (*of_workers, "multiprocessing_context"):
                 kwargs.pop(name, None)
-            kwargs["persistent_workers"] = False
         super().__init__(
             dataset,
             batch_sampler=WholeBatches(positions, n_samples, batch_size, drop_last),

@@ -557,16 +557,19 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.feature_layer = feature_layer
         self.restore_best = restore_best
 
-    def fit(self, X, y, *, meta_X=None, meta_y=None, trusted=None, unlabeled_X=None):
+    def fit(self, X, y=None, *, meta_X=None, meta_y=None, trusted=None, unlabeled_X=None):
         """Train the network on labels that the trusted rows teach.
 
         Parameters
         ----------
-        X : array-like or CSR matrix of shape (n_samples, n_features), or ndarray of shape \
-                (n_samples, ...) with a `module` of your own
-            Training data; finite numbers, converted to float32 once.
+        X : array-like or CSR matrix of shape (n_samples, n_features), ndarray of shape \
+                (n_samples, channels, height, width), (n_samples, height, width) or other with a \
+                `module` of your own, or torch Dataset
+            Training data; finite numbers, converted to float32 once. Images of type uint8 stay so
+            in memory and are scaled to [0, 1] batch by batch on the device. A Dataset holds
+            tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
-            Given labels, some of them wrong; any type that sorts.
+            Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
         meta_X : array-like of shape (n_meta, ...), or a 1-tuple of one, default=None
             Trusted rows, like rows of X. scikit-learn's cross-validation cuts an array that is as
             long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
