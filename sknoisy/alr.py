@@ -142,7 +142,7 @@ class ALRClassifier(NoisyLabelClassifier):
         The refined labels: rows in the order of X, columns in the order of `classes_`, each row
         a distribution. ``classes_[soft_labels_.argmax(1)]`` are the corrected labels.
     n_features_in_ : int
-        Number of features seen in `fit`.
+        Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had names that are all strings.
     n_iter_ : int

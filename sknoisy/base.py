@@ -279,7 +279,9 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"X must have rows of shape {self._row_shape}, as in fit, got {rows.shape[1:]}."
             )
         elif self._row_type != np.uint8 and stored_type(rows) == np.uint8:
-            rows = checked = rows.astype(np.float32)  # numbers as in fit, not images to be scaled
+            return rows.astype(np.float32)  # numbers as in fit, not images to be scaled
+        elif self._row_type == np.uint8 and isinstance(rows, np.ndarray):
+            _refuse_unscaled(rows)
         return checked
 
     def _validate_array(self, X, y, reset):
@@ -422,6 +424,15 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             compile=self.compile,
             verbose=self.verbose,
             **params,
+        )
+
+
+def _refuse_unscaled(images):
+    """Raise if float images are on the scale of bytes: the network was fitted to [0, 1]."""
+    if images.dtype != np.uint8 and images.max() > 2:
+        raise ValueError(
+            f"X must hold uint8 images as in fit, or floats in [0, 1], got {images.dtype} up to"
+            f" {images.max():g}; pass X.astype(np.uint8), or divide by 255."
         )
 
 

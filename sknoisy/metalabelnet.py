@@ -463,7 +463,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     n_meta_ : int
         Number of trusted rows.
     n_features_in_ : int
-        Number of features seen in `fit`.
+        Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had names that are all strings.
     n_iter_ : int

@@ -16,17 +16,19 @@ def as_inputs(X: Tensor, device) -> Tensor:
 
 
 def resolve_device(device) -> torch.device:
-    """Return the torch device that 'auto' or a name means; say what is wrong with another value."""
+    """Return the torch device that 'auto' or a name means, if this machine has it."""
+    has = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if isinstance(device, str) and device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(next((name for name, is_there in has.items() if is_there()), "cpu"))
     try:
-        return torch.device(device)
+        found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"device must be 'auto', 'cpu', 'cuda', 'mps' or alike, got {device!r}."
         ) from error
+    if found.type in has and not has[found.type]():
+        raise ValueError(f"device must be on this machine, got {device!r}; pass 'auto' or 'cpu'.")
+    return found
 
 
 class MixedPrecisionNet(NeuralNet):

@@ -328,7 +328,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         By the losses at the start of the last epoch, the probability that the class which a row's
         soft label favours is right ("w").
     n_features_in_ : int
-        Number of features seen in `fit`.
+        Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the features, if X had names that are all strings.
     n_iter_ : int

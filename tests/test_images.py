@@ -100,6 +100,13 @@ def test_a_byte_means_the_same_number_in_fit_and_predict(digits):
     np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X.astype(np.float32)))
 
 
+def test_floats_on_the_scale_of_bytes_are_refused_after_a_fit_on_bytes(digits):
+    X, y = digits
+    clf = ALRClassifier(**FAST).fit(X, y)
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], got float32 up to 255"):
+        clf.predict(X.astype(np.float32))
+
+
 def test_grey_images_get_a_channel(method, digits):
     X, y = digits
     found, expected = method(**FAST).fit(X, y), method(**FAST).fit(X[:, None], y)
@@ -393,6 +400,12 @@ def test_auto_takes_the_device_there_is(digits):
     clf = ALRClassifier(**FAST, device="auto").fit(*digits)
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert next(clf.module_.parameters()).device.type in (expected, "mps")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there_is_refused(digits):
+    with pytest.raises(ValueError, match="device must be on this machine, got 'cuda'; pass 'auto'"):
+        ALRClassifier(device="cuda").fit(*digits)
 
 
 def test_a_compiled_network_trains_as_the_plain_one(method, digits):
