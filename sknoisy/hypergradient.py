@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import batch_norm, cross_entropy, log_softmax
 from torch.overrides import TorchFunctionMode
 
@@ -197,7 +198,9 @@ def by_jvp(step: LookAhead) -> Tensor:
     """
     u = step.direction()
     load_forward_mode()
-    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level(), LeanBatchNorm():
+    # Attention's fused kernels have no forward-mode formula; its plain mathematics has.
+    unfused = sdpa_kernel(SDPBackend.MATH)
+    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level(), LeanBatchNorm(), unfused:
         dual = {k: forward_ad.make_dual(p.detach(), u[k]) for k, p in step.parameters().items()}
         p = step.call(dual, step.X)[: len(step.logits)].softmax(dim=1)
         return step.factor() * forward_ad.unpack_dual(p).tangent

@@ -77,6 +77,14 @@ def test_jvp_equals_double_backward_with_batchnorm_and_dropout(case):
     assert (by_jvp(step) - exact).norm() / exact.norm() < 1e-10
 
 
+def test_a_transformers_attention_has_a_forward_mode():
+    encoder = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+    step = step_of(nn.Sequential(encoder, nn.Flatten(), nn.Linear(24, 3)), (4, 6))
+    assert first_that_works(step) == "jvp"
+    approximate = by_finite_difference(step)
+    assert (by_jvp(step) - approximate).norm() / approximate.norm() < 1e-3
+
+
 def test_finite_difference_is_close():
     step = step_of(mlp(), (6,))
     exact = by_double_backward(step)
