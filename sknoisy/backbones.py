@@ -71,11 +71,19 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
             )
         return deepcopy(module)
     if isinstance(module, str):
-        _check_images(X, f"module={module!r}")
+        if X.ndim != 4:
+            raise ValueError(
+                f"module={module!r} needs images (n, channels, height, width), got X of shape"
+                f" {X.shape}; reshape X, or pass another module."
+            )
         network = from_torchvision(module, params, X.shape[1:], n_classes)
     elif module is None and X.ndim > 2:
-        _check_images(X, "module=None")
-        factory = partial(SmallResNet, X.shape[1], pixels=X.shape[2])
+        if X.ndim != 4:
+            raise ValueError(
+                f"module must be given for X that is neither a table nor images, got module=None"
+                f" and X of shape {X.shape}; pass an nn.Module that maps a batch to logits."
+            )
+        factory = partial(SmallResNet, X.shape[1], pixels=max(X.shape[2:]))
         network = _call(factory, SmallResNet, params, X.shape[1], n_classes)
     elif module is None or callable(module):
         factory = MLP if module is None else module
@@ -91,14 +99,6 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
         if isinstance(layer, Standardize | StandardizeChannels):
             layer.fit(X)
     return network
-
-
-def _check_images(X, got):
-    if X.ndim != 4:
-        raise ValueError(
-            f"module must be given for X that is neither a table nor images, got {got} and X of"
-            f" shape {X.shape}; pass an nn.Module that maps a batch to logits."
-        )
 
 
 def _call(factory, named, params, n_features, n_classes):
@@ -129,7 +129,7 @@ def use_channels_last(network: nn.Module, batch: Tensor) -> None:
     try:
         with torch.no_grad():
             network(batch)
-    except RuntimeError:
+    except Exception:  # whatever the user's network raises
         network.to(memory_format=torch.contiguous_format)
     network.train(was_training)
 
@@ -141,7 +141,7 @@ def check_logits(network: nn.Module, batch: Tensor, n_classes: int) -> None:
     try:
         with torch.no_grad():
             logits = network(batch)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever the user's network raises
         raise ValueError(
             f"module must process batches of X, got {type(error).__name__} for a batch of shape"
             f" {tuple(batch.shape)} and dtype {batch.dtype}: {error}"

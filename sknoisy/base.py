@@ -22,9 +22,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.data import Subset
 
 from sknoisy.backbones import build_module, check_logits, use_channels_last
-from sknoisy.data import BatchLoader, DatasetRows, RowDataset, is_dataset, stored_type
+from sknoisy.data import (
+    BatchLoader,
+    DatasetRows,
+    RowDataset,
+    as_array,
+    is_dataset,
+    stored_type,
+)
 from sknoisy.images import build_augmentation
-from sknoisy.net import AMP_TYPES, Augment, MixedPrecisionNet, as_inputs, resolve_device
+from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
 from sknoisy.targets import LabelCallback, SoftTargetLoss
 
 SKORCH_PREFIXES = (
@@ -190,7 +197,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         if not np.isfinite(net.history[-1, "train_loss"]):
             warnings.warn(
                 f"Training diverged: the loss of the last epoch is"
-                f" {net.history[-1, 'train_loss']}. Lower lr={self.lr}, or scale X.",
+                f" {net.history[-1, 'train_loss']}. Lower lr={self.lr}, or scale X; a Dataset must"
+                " hold finite numbers.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -203,12 +211,23 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     def predict_proba(self, X):
         """Return the class probabilities of X, float32 of shape (n_samples, n_classes)."""
         net = self._fitted_net()
-        return net.predict_proba(self._validate(X, reset=False))
+        rows = self._validate(X, reset=False)
+        proba = net.predict_proba(rows)
+        if isinstance(rows, DatasetRows) and not np.isfinite(proba).all():
+            row = np.flatnonzero(~np.isfinite(proba).all(axis=1))[0]
+            raise ValueError(f"X must hold finite numbers, got others in row {row} of the Dataset.")
+        return proba
 
     def predict(self, X):
         """Return the most probable label of each row of X, shape (n_samples,)."""
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the accuracy on X and y; y None takes the labels of a Dataset."""
+        if y is None and is_dataset(X):
+            y = DatasetRows(X).labels(self._num_workers())
+        return super().score(X, y, sample_weight=sample_weight)
 
     @property
     def soft_labels_(self):
@@ -274,19 +293,34 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         rows = checked[0] if reset else checked
         if reset:
             self._row_shape, self._row_type = rows.shape[1:], stored_type(rows)
-        elif rows.shape[1:] != self._row_shape:
+        else:
+            self._refuse_other_rows(rows)
+        return checked
+
+    def _refuse_other_rows(self, rows):
+        """Raise unless the rows have the shape and the scale of those in fit."""
+        if rows.shape[1:] != self._row_shape:
             raise ValueError(
                 f"X must have rows of shape {self._row_shape}, as in fit, got {rows.shape[1:]}."
             )
-        elif self._row_type != np.uint8 and stored_type(rows) == np.uint8:
-            return rows.astype(np.float32)  # numbers as in fit, not images to be scaled
-        elif self._row_type == np.uint8 and isinstance(rows, np.ndarray):
-            _refuse_unscaled(rows)
-        return checked
+        if self._row_type != np.uint8 and stored_type(rows) == np.uint8:
+            raise ValueError(
+                "X must hold floats as in fit, got uint8 images, which would be scaled to [0, 1];"
+                " pass X / 255 if fit had that scale, or else X.astype(np.float32)."
+            )
+        if self._row_type == np.uint8 and stored_type(rows) != np.uint8:
+            highest = (rows[:64] if isinstance(rows, DatasetRows) else rows).max()
+            if highest > 2:
+                raise ValueError(
+                    f"X must hold uint8 images as in fit, or floats in [0, 1], got numbers up to"
+                    f" {highest:g}; pass X.astype(np.uint8), or divide by 255."
+                )
 
     def _validate_array(self, X, y, reset):
         if isinstance(X, torch.Tensor):
-            X = X.numpy(force=True)
+            X = as_array(X)
+        if np.ndim(X) > 2:
+            X = self._validate_shape(X if isinstance(X, np.ndarray) else np.asarray(X), reset)
         # Batches are converted one at a time: a memory map stays on disk, images stay uint8.
         is_kept = isinstance(X, np.memmap) or getattr(X, "dtype", None) == np.uint8
         kept = (np.uint8, np.float16, np.float64) if is_kept and np.ndim(X) > 1 else ()
@@ -302,11 +336,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"X must hold numbers only, got {error}; encode the other columns first, with"
                 " OneHotEncoder, OrdinalEncoder or TfidfVectorizer in a Pipeline."
             ) from error
-        X = checked[0] if reset else checked
-        self._refuse_channels_last(X)
+        return checked
+
+    def _validate_shape(self, X, reset):
+        """Return images with a channel; raise where scikit-learn would speak of features."""
         if X.ndim == 3 and self._builds_network():
-            X = X[:, None]  # grey images get a channel
-        return (X, checked[1]) if reset else X
+            X = X[:, None]
+        self._refuse_channels_last(X)
+        if not reset and X.shape[1:] != self._row_shape:
+            raise ValueError(
+                f"X must have rows of shape {self._row_shape}, as in fit, got {X.shape[1:]}."
+            )
+        return X
 
     def _validate_dataset(self, dataset, y, reset):
         rows = DatasetRows(dataset, add_channel=self._builds_network())
@@ -316,10 +357,13 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on an array
             vars(self).pop(name, None)
         if y is None:
-            y = rows.labels(self.skorch_params.get("iterator_train__num_workers", 0))
+            y = rows.labels(self._num_workers())
         y = column_or_1d(y, warn=True)
         check_consistent_length(rows, y)
         return rows, y
+
+    def _num_workers(self):
+        return self.skorch_params.get("iterator_train__num_workers", 0)
 
     def _builds_network(self):
         return self.module is None or isinstance(self.module, str)
@@ -383,19 +427,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         device = resolve_device(self.device)
         module = build_module(self.module, module_params, X, n_classes).to(device)
         first_rows = as_inputs(RowDataset(X).__getitems__(range(min(2, X.shape[0])))[0], device)
-        use_channels_last(module, first_rows)
         check_logits(module, first_rows, n_classes)
+        use_channels_last(module, first_rows)
         batch_size = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
         batch_size = X.shape[0] if batch_size == -1 else batch_size
         steps_per_epoch = math.ceil(X.shape[0] / batch_size)
         label_callback = self._label_callback(steps_per_epoch, **callback_params)
         predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
         train_split = self.train_split and partial(split_by_label, self.train_split, labels)
-        n_workers = self.skorch_params.get("iterator_train__num_workers", 0)
         params = {
             "iterator_train__shuffle": True,
             "iterator_valid__batch_size": max(predict_rows, batch_size),
-            "iterator_valid__num_workers": n_workers,
+            "iterator_valid__num_workers": self._num_workers(),
             **{k: v for k, v in self.skorch_params.items() if not k.startswith("module__")},
         }
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
@@ -405,7 +448,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         augmentation = build_augmentation(self.augment, X.shape[1:])
         if augmentation is not None:
             callbacks.append(("augment", Augment(augmentation)))
-        return MixedPrecisionNet(
+        return InnerNet(
             module,
             criterion=SoftTargetLoss(targets),
             optimizer=self.optimizer,
@@ -424,15 +467,6 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             compile=self.compile,
             verbose=self.verbose,
             **params,
-        )
-
-
-def _refuse_unscaled(images):
-    """Raise if float images are on the scale of bytes: the network was fitted to [0, 1]."""
-    if images.dtype != np.uint8 and images.max() > 2:
-        raise ValueError(
-            f"X must hold uint8 images as in fit, or floats in [0, 1], got {images.dtype} up to"
-            f" {images.max():g}; pass X.astype(np.uint8), or divide by 255."
         )
 
 

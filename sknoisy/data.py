@@ -51,12 +51,15 @@ def stored_type(X):
 
 
 def is_dataset(X) -> bool:
-    """Tell whether X is a torch Dataset, a slice of one, or a list of its images or pairs."""
-    if isinstance(X, list) and X:  # what scikit-learn's splitting makes of a Dataset
-        is_pair = isinstance(X[0], tuple) and len(X[0]) == 2
-        first = X[0][0] if is_pair else X[0]
-        return isinstance(first, torch.Tensor) and (is_pair or first.ndim > 1)
-    return isinstance(X, Dataset | SliceDataset)
+    """Tell whether X is a torch Dataset, a slice of one, or a list of its items."""
+    if not (isinstance(X, list) and X):  # scikit-learn's splitting makes a list of a Dataset
+        return isinstance(X, Dataset | SliceDataset)
+    item, is_pair = X[0], False
+    if isinstance(item, tuple | list) and 1 <= len(item) <= 2:
+        is_pair = isinstance(item[0], torch.Tensor | np.ndarray) and np.ndim(item[-1]) == 0
+        item = item[0]
+    is_row = isinstance(item, torch.Tensor | np.ndarray)
+    return is_row and item.ndim > (0 if is_pair else 1)
 
 
 class DatasetRows:
@@ -97,7 +100,8 @@ class DatasetRows:
                 f" {type(row).__name__} in the place of a tensor; for images, pass the Dataset"
                 " transform=torchvision.transforms.v2.PILToTensor()."
             )
-        row = np.asarray(row)
+        if isinstance(row, torch.Tensor):
+            row = as_array(row)
         return row[None] if self.add_channel else row
 
     def _items(self, numbers):
@@ -114,6 +118,8 @@ class DatasetRows:
         if any(row.shape != self.shape[1:] for row in rows):
             shapes = sorted({row.shape for row in rows})
             raise ValueError(f"X must hold rows of one shape, got {shapes}; resize them first.")
+        if any((row.dtype == np.uint8) != (self.dtype == np.uint8) for row in rows):
+            raise ValueError("X must hold rows of one type, got uint8 and others; convert them.")
         return np.stack(rows)
 
     def labels(self, num_workers=0) -> np.ndarray:
@@ -133,7 +139,9 @@ class DatasetRows:
             collate_fn=keep,
             generator=torch.Generator(),  # leaves torch's own alone
         )
-        return np.asarray([_as_scalar(label) for batch in loader for label in batch])
+        found = [_as_scalar(label) for batch in loader for label in batch]
+        is_mixed = len({isinstance(label, str) for label in found}) > 1
+        return np.asarray(found, dtype=object if is_mixed else None)
 
 
 class _Labels(Dataset):
@@ -149,8 +157,16 @@ class _Labels(Dataset):
         return self.dataset[index][1]
 
 
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return the numbers of a tensor; numpy has no bfloat16."""
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return tensor.numpy(force=True)
+
+
 def _as_scalar(label):
-    return label.item() if isinstance(label, torch.Tensor | np.ndarray) else label
+    if np.ndim(label):
+        raise ValueError(f"y must hold one label a row, got {label!r}; pass class numbers.")
+    return label.item() if isinstance(label, torch.Tensor | np.ndarray | np.generic) else label
 
 
 def _known_labels(dataset):

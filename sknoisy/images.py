@@ -26,7 +26,7 @@ class SmallResNet(nn.Sequential):
     blocks : int, default=1
         Residual blocks a stage: 1 gives 8 layers, 3 gives 20.
     pixels : int, default=32
-        Height of the images; beyond 64 the stem has a stride of 2 and max-pooling.
+        Longer side of the images; beyond 64 the stem has a stride of 2 and max-pooling.
 
     References
     ----------
@@ -83,17 +83,24 @@ def from_torchvision(name: str, params: dict, image_shape, n_classes: int) -> nn
     params = dict(params)
     weights = _find_weights(name, params.pop("weights", None))
     params["weights"] = weights
-    if name in ("googlenet", "inception_v3"):  # their auxiliary heads would change the output
-        params.setdefault("aux_logits", False)
-        params.setdefault("init_weights", weights is None)
+    if name in ("googlenet", "inception_v3") and weights is None:
+        params.setdefault("init_weights", True)
     if name.startswith("vit_") and weights is None:
         params.setdefault("image_size", height)
     if weights is None:
         params.setdefault("num_classes", n_classes)
     try:
         network = models.get_model(name, **params)
-    except (AssertionError, TypeError, ValueError, OSError) as error:
+    except OSError as error:
+        raise ValueError(
+            f"module__weights={str(weights)!r} must be downloaded or lie in {torch.hub.get_dir()},"
+            f" got {error}; pass module__weights=None to start from random weights."
+        ) from error
+    except (AssertionError, TypeError, ValueError) as error:
         raise ValueError(f"module {name!r} could not be built with {params}: {error}") from error
+    for head in {"aux1", "aux2", "AuxLogits"} & dict(network.named_children()).keys():
+        setattr(network, head, None)  # would change the output in training
+        network.aux_logits = False
     if weights is not None:
         replace_head(network, n_classes)
     is_small = max(height, width) <= SMALL_PIXELS
@@ -114,8 +121,8 @@ def _find_weights(name, weights):
     if not isinstance(weights, str):
         return weights
     known = models.get_model_weights(name)
-    short = weights.rpartition(".")[2]
-    if short != "DEFAULT" and short not in known.__members__:
+    family, _, short = weights.rpartition(".")
+    if family not in ("", known.__name__) or short not in {"DEFAULT", *known.__members__}:
         raise ValueError(
             f"module__weights must be 'DEFAULT' or one of {list(known.__members__)} for {name!r},"
             f" got {weights!r}."
@@ -230,6 +237,6 @@ def build_augmentation(augment, image_shape):
                 f"augment='auto' needs images, got rows of shape {tuple(image_shape)}; pass None."
             )
         return RandomCropFlip()
-    if not callable(augment):
-        raise ValueError(f"augment must be None, 'auto' or a callable, got {augment!r}.")
+    if isinstance(augment, type) or not callable(augment):
+        raise ValueError(f"augment must be None, 'auto' or a callable, no class, got {augment!r}.")
     return augment

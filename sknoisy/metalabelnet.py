@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number
-from sknoisy.data import RowDataset, stack_rows, stored_type
+from sknoisy.data import DatasetRows, RowDataset, is_dataset, stack_rows, stored_type
 from sknoisy.features import find_feature_layer, pass_through, plain
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
-from sknoisy.images import build_augmentation
-from sknoisy.net import as_inputs
+from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
 from sknoisy.targets import LabelCallback
 from sknoisy.trusted import (
     TrustedBatches,
@@ -99,9 +98,6 @@ class GenerateLabels(LabelCallback):
     warmup_epochs, meta_lr, virtual_lr, entropy_weight, meta_batch_size, trusted_weight, \
 reduction, label_start, feature_layer, restore_best, hypergradient
         As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
-    augment : callable or None, default=None
-        What transforms the inputs of the batch before this callback: it then transforms trusted
-        rows too, and features are those of the transformed batch.
     """
 
     def __init__(
@@ -119,7 +115,6 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         feature_layer=None,
         restore_best=False,
         hypergradient="auto",
-        augment=None,
     ):
         self.trusted = trusted
         self.pinned = pinned
@@ -134,7 +129,6 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         self.feature_layer = feature_layer
         self.restore_best = restore_best
         self.hypergradient = hypergradient
-        self.augment = augment
 
     def loss_at(self, epoch):
         """Cross-entropy in the warm-up, then the loss to generated labels; trusted rows beside."""
@@ -189,7 +183,8 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         """Cache the features of all rows; without trusted rows, trust those of lowest loss."""
         table = net.criterion_.targets
         net.module_.eval()
-        if self.augment is not None:
+        self.frozen_ = None
+        if find_augmentation(net) is not None:  # features then follow each batch
             self.frozen_ = deepcopy(plain(net.module_))
             self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
         features, losses = [], []
@@ -233,13 +228,12 @@ reduction, label_start, feature_layer, restore_best, hypergradient
     def trusted_batch(self, net, numbers):
         """Return inputs and class numbers of trusted rows, as the network sees them in training."""
         X, labels = self.trusted_data_.__getitems__(numbers.numpy())
-        X = as_inputs(X, net.device)
-        return X if self.augment is None else self.augment(X), to_device(labels, net.device)
+        return as_training_inputs(net, X), to_device(labels, net.device)
 
     @torch.no_grad()
     def features_of(self, net, rows):
         """Return the frozen features (B, D) of the batch: cached, or of its transformed inputs."""
-        if self.augment is None:
+        if self.frozen_ is None:
             return self.features_[rows]
         X = self.X_[: len(rows)]
         return pass_through(net, X, self.frozen_layer_, module=self.frozen_)[1]
@@ -571,14 +565,14 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
         meta_X : array-like of shape (n_meta, ...), or a 1-tuple of one, default=None
-            Trusted rows, like rows of X. scikit-learn's cross-validation cuts an array that is as
-            long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
+            Trusted rows, like rows of X, or a Dataset of them. scikit-learn's cross-validation
+            cuts an array that is as long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
         meta_y : array-like of shape (n_meta,), or a 1-tuple of one, default=None
-            Their labels, each class of y at least once.
+            Their labels, each class of y at least once; None takes those of a Dataset.
         trusted : array-like of bool of shape (n_samples,), default=None
             Instead of meta_X and meta_y: the rows of X whose label is right.
         unlabeled_X : array-like of shape (n_unlabeled, ...), or a 1-tuple of one, default=None
-            Rows without a label; they join after the warm-up.
+            Rows without a label, or a Dataset of them; they join after the warm-up.
 
         Returns
         -------
@@ -654,10 +648,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         return X, {
             "trusted": rows,
             "pinned": pinned if self.trusted_weight else None,
-            "augment": build_augmentation(self.augment, X.shape[1:]),
         }
 
     def _check_meta(self, meta_X, meta_y):
+        if meta_y is None and is_dataset(meta_X):
+            meta_y = DatasetRows(meta_X).labels()
         for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
             if value is None:
                 raise ValueError(f"{name} must be given with {other}, got None; pass both.")
@@ -689,7 +684,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 stacklevel=5,
             )
 
-    def _label_callback(self, steps_per_epoch, trusted, pinned, augment):
+    def _label_callback(self, steps_per_epoch, trusted, pinned):
         warmup = self.warmup_epochs
         if warmup == "auto":
             warmup = max(1, min(round(65 / steps_per_epoch), self.max_epochs // 3))
@@ -725,5 +720,4 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             feature_layer=self.feature_layer,
             restore_best=self.restore_best,
             hypergradient=self.hypergradient,
-            augment=augment,
         )

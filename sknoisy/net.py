@@ -1,5 +1,7 @@
 """The skorch net of the estimators: scales images on the device, mixes precisions."""
 
+from collections.abc import Callable
+
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -31,7 +33,32 @@ def resolve_device(device) -> torch.device:
     return found
 
 
-class MixedPrecisionNet(NeuralNet):
+def find_augmentation(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
+    """Return the transform of the net's callback 'augment', if it has one."""
+    callback = dict(net.callbacks_).get("augment")
+    return None if callback is None else callback.transform
+
+
+def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
+    """Return a batch as the network sees it in training: on the device, and augmented."""
+    X = as_inputs(X, net.device)
+    transform = find_augmentation(net)
+    if transform is None:
+        return X
+    moved = transform(X)
+    is_batch = isinstance(moved, Tensor) and moved.ndim == X.ndim and len(moved) == len(X)
+    if not is_batch or moved.dtype != X.dtype or moved.device != X.device:
+        got = type(moved).__name__
+        if isinstance(moved, Tensor):
+            got = f"{moved.dtype} of shape {tuple(moved.shape)} on {moved.device}"
+        raise ValueError(
+            f"augment must return a batch like the one it gets, {X.dtype} of shape"
+            f" {tuple(X.shape)} on {X.device}, got {got}."
+        )
+    return moved
+
+
+class InnerNet(NeuralNet):
     """skorch net whose passes run as `amp` says; its outputs are float32.
 
     Parameters
@@ -72,6 +99,13 @@ class MixedPrecisionNet(NeuralNet):
             logits.register_hook(self._scaler.scale)
         return logits
 
+    def train_step_single(self, batch, **fit_params):
+        """Return loss and prediction of a batch; leave gradients of the right size."""
+        step = super().train_step_single(batch, **fit_params)
+        if self._scaler is not None:  # before callbacks clip them
+            self._scaler.unscale_(self.optimizer_)
+        return step
+
     def _step_optimizer(self, step_fn):
         if self._scaler is None or step_fn is None:
             super()._step_optimizer(step_fn)
@@ -82,7 +116,7 @@ class MixedPrecisionNet(NeuralNet):
 
 
 class Augment(Callback):
-    """Transform the inputs of each training batch on the device.
+    """Transform each training batch, before callbacks that mix it or add rows.
 
     Parameters
     ----------
@@ -96,4 +130,4 @@ class Augment(Callback):
     def on_batch_begin(self, net, batch, training=False, **kwargs):
         """Replace the batch's inputs."""
         if training:
-            batch[0] = self.transform(as_inputs(batch[0], net.device))
+            batch[0] = as_training_inputs(net, batch[0])

@@ -19,7 +19,7 @@ from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_
 from sknoisy.features import find_feature_layer, no_trace, pass_through, plain
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.neighbors import nearest, nearest_in_set
-from sknoisy.net import as_inputs
+from sknoisy.net import as_inputs, as_training_inputs
 from sknoisy.targets import LabelCallback
 
 EPSILON = 1e-10
@@ -220,7 +220,7 @@ class MixNeighbors(LabelCallback):
             positions = nearest(features, self.n_neighbors)
         else:
             others, positions = self.neighbors_[rows].unique(return_inverse=True)
-            X = torch.cat([X, to_device(self.data_.__getitems__(others.cpu())[0], X.device)])
+            X = torch.cat([X, as_training_inputs(net, self.data_.__getitems__(others.cpu())[0])])
             rows, positions = torch.cat([rows, others]), positions + n_rows
         clean = criterion.clean_probability[rows]
         weights = mixing_weights(clean[:n_rows], clean[positions])

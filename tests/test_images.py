@@ -7,7 +7,7 @@ import torch
 import torchvision
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
@@ -22,6 +22,7 @@ from sknoisy.images import (
     replace_stem,
 )
 from sknoisy.standardize import StandardizeChannels
+from sknoisy.synthetic_mix import mix
 
 METHODS = [ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier]
 FAST = {"module__width": 4, "max_epochs": 4, "random_state": 0}
@@ -94,17 +95,51 @@ def test_bytes_stay_bytes_in_memory(method, digits, monkeypatch):
     assert np.shares_memory(seen[0], X)
 
 
-def test_a_byte_means_the_same_number_in_fit_and_predict(digits):
-    X, y = digits
-    clf = ALRClassifier(**FAST).fit(X.astype(np.float32), y)
-    np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X.astype(np.float32)))
-
-
-def test_floats_on_the_scale_of_bytes_are_refused_after_a_fit_on_bytes(digits):
-    X, y = digits
+@pytest.mark.parametrize("wrap", [lambda X: X, TensorDataset], ids=["array", "Dataset"])
+def test_bytes_and_floats_are_not_confused(digits, wrap):
+    X, y = torch.from_numpy(digits[0]), digits[1]
     clf = ALRClassifier(**FAST).fit(X, y)
-    with pytest.raises(ValueError, match=r"floats in \[0, 1\], got float32 up to 255"):
-        clf.predict(X.astype(np.float32))
+    with pytest.raises(ValueError, match=r"or floats in \[0, 1\], got numbers up to 255"):
+        clf.predict(wrap(X.float()))
+    clf.predict(wrap(X / 255))
+    clf.fit(X / 255, y)
+    with pytest.raises(ValueError, match=r"must hold floats as in fit, got uint8 .* pass X / 255"):
+        clf.predict(wrap(X))
+    with pytest.raises(ValueError, match="meta_X must be rows like those of X: .* got uint8"):
+        MetaLabelNetClassifier(**FAST).fit(X / 255, y, meta_X=(wrap(X),), meta_y=(y,))
+
+
+def test_mixing_with_far_neighbors_scales_and_augments_them_too(digits, monkeypatch):
+    X, y = digits
+    fed = []
+
+    def spy(matrix, X):
+        fed.append(X.max().item())
+        return mix(matrix, X)
+
+    monkeypatch.setattr("sknoisy.synthetic_mix.mix", spy)
+    clf = SyntheticMixClassifier(**FAST, neighbors="all", warmup_epochs=1, mix_start=1)
+    clf.fit(X, y)
+    assert max(fed) == 1
+    fed.clear()
+    clf.set_params(augment=lambda X: X / 2).fit(X, y)
+    assert max(fed) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["other size", "channels last", "flat", "one image"])
+def test_images_of_another_shape_are_refused_at_prediction(digits, kind):
+    X, y = digits
+    X = X[:, None].repeat(3, 1)
+    clf = ALRClassifier(**FAST).fit(X, y)
+    other = {
+        "other size": (X[:, :, 1:], r"rows of shape \(3, 8, 8\), as in fit, got \(3, 7, 8\)"),
+        "channels last": (X.transpose(0, 2, 3, 1), "pass X.transpose"),
+        "flat": (X.reshape(200, -1), "192 features, but ALRClassifier is expecting 3"),
+        "one image": (X[0], r"as in fit, got \(1, 8, 8\)"),
+    }
+    spoilt, message = other[kind]
+    with pytest.raises(ValueError, match=message):
+        clf.predict(spoilt)
 
 
 def test_grey_images_get_a_channel(method, digits):
@@ -112,6 +147,8 @@ def test_grey_images_get_a_channel(method, digits):
     found, expected = method(**FAST).fit(X, y), method(**FAST).fit(X[:, None], y)
     np.testing.assert_array_equal(found.soft_labels_, expected.soft_labels_)
     np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X[:, None]))
+    np.testing.assert_array_equal(found.predict_proba(X[:, None]), expected.predict_proba(X))
+    assert found.n_features_in_ == 1
 
 
 def test_rows_of_vectors_are_no_images_for_a_module_of_ones_own(digits):
@@ -190,6 +227,29 @@ def test_pretrained_weights_stay_but_for_head_and_stem(monkeypatch):
     torch.testing.assert_close(grey.conv1.weight, source.conv1.weight.sum(1, keepdim=True))
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_auxiliary_heads_are_left_out(name, monkeypatch):
+    torch.manual_seed(0)
+    build = getattr(torchvision.models, name)
+    source = build(init_weights=False, aux_logits=True).state_dict()
+    enum = torchvision.models.get_model_weights(name)
+    monkeypatch.setattr(enum, "get_state_dict", lambda *_, **__: source)
+    for weights in (None, "DEFAULT"):
+        network = from_torchvision(
+            name, {"weights": weights, "init_weights": False}, (3, 96, 96), 4
+        )
+        assert network.train()(torch.randn(2, 3, 96, 96)).shape == (2, 4)
+
+
+def test_weights_that_cannot_be_downloaded_say_where_they_belong(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", fail)
+    with pytest.raises(ValueError, match="must be downloaded or lie in .*, got no network; pass"):
+        from_torchvision("resnet18", {"weights": "DEFAULT"}, (3, 32, 32), 4)
+
+
 def test_a_convolution_as_the_last_layer_is_replaced():
     network = torchvision.models.squeezenet1_1()
     replace_head(network, 3)
@@ -203,7 +263,15 @@ def test_a_convolution_as_the_last_layer_is_replaced():
         ({"module": "resnet19"}, "got 'resnet19': did you mean 'resnet1"),
         ({"module": "resnet18", "module__weights": "V7"}, r"module__weights must be .* got 'V7'"),
         ({"module": "resnet18", "module__depth": 3}, "'resnet18' could not be built .* 'depth'"),
-        ({"augment": "crop"}, "augment must be None, 'auto' or a callable, got 'crop'"),
+        ({"augment": "crop"}, "augment must be None, 'auto' or a callable, no class, got 'crop'"),
+        ({"augment": v2.RandomHorizontalFlip}, "augment must be .* no class, got <class"),
+        ({"augment": lambda X: X[:3]}, r"augment must return a batch .* got .* of shape \(3, 1, 8"),
+        ({"augment": lambda X: X.double()}, "augment must return a batch .* got torch.float64"),
+        ({"augment": lambda X: None}, "augment must return a batch .* got NoneType"),
+        (
+            {"module": "vit_b_16", "module__image_size": 64},
+            "must process batches .* AssertionError",
+        ),
         ({"amp": "bf8"}, "amp must be False, 'bf16' or 'fp16', got 'bf8'"),
     ],
 )
@@ -214,9 +282,7 @@ def test_bad_image_parameters_are_named(digits, params, message):
 
 def test_a_name_needs_images_and_auto_augmentation_too():
     X, y = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
-    with pytest.raises(
-        ValueError, match="module must be given .* module='resnet18' .* \\(20, 4\\)"
-    ):
+    with pytest.raises(ValueError, match="module='resnet18' needs images .* \\(20, 4\\)"):
         ALRClassifier("resnet18").fit(X, y)
     with pytest.raises(ValueError, match=r"augment='auto' needs images, got rows of shape \(4,\)"):
         ALRClassifier(augment="auto").fit(X, y)
@@ -285,6 +351,7 @@ def test_a_dataset_trains_like_its_arrays(method, digits):
         (TensorDataset(torch.from_numpy(X)), y),
         (Subset(Images(X, y), range(200)), y),
         (list(Images(X, y)), None),
+        ([[row, label] for row, label in zip(X, y, strict=True)], None),
         (list(torch.from_numpy(X)), y),
         (SliceDataset(Images(X, y)), y),
     ):
@@ -293,6 +360,15 @@ def test_a_dataset_trains_like_its_arrays(method, digits):
         np.testing.assert_array_equal(clf.predict_proba(data), expected.predict_proba(X))
         assert not hasattr(clf, "n_features_in_")
     np.testing.assert_array_equal(clf.predict(X), expected.predict(X))
+    assert clf.score(Images(X, y)) == expected.score(X, y)
+
+
+def test_trusted_rows_come_as_a_dataset_too(digits):
+    X, y = digits
+    clf = MetaLabelNetClassifier(**FAST)
+    expected = clf.fit(X[50:], y[50:], meta_X=X[:50], meta_y=y[:50]).soft_labels_
+    found = clf.fit(Images(X[50:], y[50:]), meta_X=Images(X[:50], y[:50])).soft_labels_
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_labels_of_a_dataset_are_read_once(digits):
@@ -316,6 +392,9 @@ def test_a_mask_and_unlabeled_rows_work_on_datasets(digits):
     ("data", "labels", "message"),
     [
         ([(torch.zeros(1, 8, 8), 0), (torch.zeros(1, 9, 9), 1)], None, "rows of one shape"),
+        ([(torch.zeros(1, 8, 8), 0), (torch.zeros(1, 8, 8).byte(), 1)], None, "rows of one type"),
+        ([(torch.zeros(1, 8, 8), "a"), (torch.zeros(1, 8, 8), 1)], None, "labels of one type"),
+        ([(torch.zeros(1, 8, 8), torch.eye(2)[0])] * 4, None, "y must be given|one label a row"),
         (TensorDataset(torch.zeros(4, 1, 8, 8)), None, "y must be given for a Dataset without"),
         (torchvision.datasets.FakeData(4), None, "transform=torchvision.transforms.v2.PILToTensor"),
         (Images(np.zeros((4, 8, 8, 3), np.uint8), [0, 1] * 2), None, "X.transpose"),
@@ -326,6 +405,15 @@ def test_a_mask_and_unlabeled_rows_work_on_datasets(digits):
 def test_bad_datasets_are_refused(data, labels, message):
     with pytest.raises((ValueError, TypeError), match=message):
         ALRClassifier(**FAST).fit(data, labels)
+
+
+def test_a_dataset_of_nan_is_refused_at_prediction(digits):
+    X, y = digits
+    clf = ALRClassifier(**FAST).fit(X / np.float32(255), y)
+    X = torch.from_numpy(X / np.float32(255))
+    X[7, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="must hold finite numbers, got others in row 7"):
+        clf.predict(TensorDataset(X))
 
 
 def test_workers_read_a_dataset_and_change_nothing(method, digits):
@@ -383,6 +471,17 @@ def test_mixed_precision_comes_close_and_losses_stay_in_float32(method, digits, 
     assert np.abs(clf.soft_labels_ - expected.soft_labels_).mean() < 0.05
     assert clf.predict_proba(X).dtype == np.float32
     assert np.abs(clf.predict_proba(X) - expected.predict_proba(X)).mean() < 0.05
+
+
+def test_callbacks_see_unscaled_gradients_in_half_precision(digits):
+    seen = []
+
+    class Look(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            seen.append(max(p.grad.abs().max().item() for _, p in net.module_.named_parameters()))
+
+    ALRClassifier(**FAST, amp="fp16", callbacks=[Look()]).fit(*digits)
+    assert 0 < np.median(seen) < 10
 
 
 def test_half_precision_scales_gradients_of_the_look_ahead_back(digits):
