@@ -187,18 +187,21 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         if find_augmentation(net) is not None:  # features then follow each batch
             self.frozen_ = deepcopy(plain(net.module_))
             self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
-        features, losses = [], []
+        losses = torch.empty(len(data), device=net.device)  # both in the order of the rows
+        self.features_ = None
         for X, rows in net.get_iterator(data, training=False):
+            rows = to_device(rows, net.device)
             logits, found = pass_through(net, X, self.layer_)
-            features.append(found)
-            given = table[to_device(rows, net.device)].argmax(dim=1)
-            losses.append(cross_entropy(logits.float(), given, reduction="none"))
-        self.features_ = torch.cat(features)  # (N, D), in the order of the rows
+            if self.features_ is None:
+                self.features_ = found.new_empty(len(data), found.shape[1])
+            self.features_[rows] = found
+            given = table[rows].argmax(dim=1)
+            losses[rows] = cross_entropy(logits, given, reduction="none")
         if self.trusted is None:
             rows = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
             rows = rows[table[rows].sum(dim=1).cpu() > 0]
             given = table[rows].argmax(dim=1).cpu()
-            chosen = rows[lowest_losses(torch.cat(losses).cpu()[rows], given, 0.1, 50)]
+            chosen = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
             X = data.__getitems__(chosen.numpy())[0].numpy()
             self.trust(net, X, table[chosen].argmax(dim=1).cpu())
         label_net = nn.Linear(self.features_.shape[1], table.shape[1])

@@ -173,14 +173,21 @@ class MixNeighbors(LabelCallback):
     @torch.no_grad()
     def judge(self, net, dataset):
         """Write the clean probabilities of a dataset's rows; return its rows and features."""
-        criterion, parts = net.criterion_, []
+        criterion, features = net.criterion_, None
+        size = len(dataset)
+        rows = torch.empty(size, dtype=torch.int64, device=net.device)
+        losses = torch.empty(size, device=net.device)
         net.module_.eval()
-        for X, rows in net.get_iterator(dataset, training=False):
-            rows = to_device(rows, net.device)
-            logits, features = pass_through(net, X, self.layer_)
-            losses = label_losses(logits, criterion.targets[rows])
-            parts.append((rows, losses, features if self.neighbors == "all" else features[:, :0]))
-        rows, losses, features = map(torch.cat, zip(*parts, strict=True))
+        done = 0
+        for X, numbers in net.get_iterator(dataset, training=False):
+            batch = slice(done, done + len(numbers))
+            rows[batch] = to_device(numbers, net.device)
+            logits, found = pass_through(net, X, self.layer_)
+            losses[batch] = label_losses(logits, criterion.targets[rows[batch]])
+            if features is None:
+                features = found.new_empty(size, found.shape[1] if self.neighbors == "all" else 0)
+            features[batch] = found[:, : features.shape[1]]
+            done = batch.stop
         scaled = torch.zeros_like(criterion.clean_probability)
         scaled[rows] = scale_to_unit(losses)
         self.losses_.append(scaled)
