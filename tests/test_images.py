@@ -1,4 +1,5 @@
 import pickle
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ import torchvision
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from skorch.callbacks import Callback, LRScheduler
+from skorch.exceptions import DeviceWarning
 from skorch.helper import SliceDataset
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
@@ -519,6 +521,18 @@ def test_an_augmented_image_classifier_pickles(method, digits):
     clf = method(**FAST, augment="auto").fit(X, y)
     loaded = pickle.loads(pickle.dumps(clf))
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_net_that_says_it_was_fitted_on_a_gpu_predicts_on_a_cpu(method, digits):
+    X, y = digits
+    clf = method(**FAST, amp="bf16").fit(X, y)
+    expected = clf.predict_proba(X)
+    clf.net_.device = "cuda"
+    pickled = pickle.dumps(clf)
+    with warnings.catch_warnings(action="ignore", category=DeviceWarning):
+        loaded = pickle.loads(pickled)
+    np.testing.assert_array_equal(loaded.predict_proba(X), expected)
 
 
 def test_callbacks_keep_no_tensor_on_the_training_device(method, digits):

@@ -1,0 +1,297 @@
+"""Test accuracy with noisy labels: the three estimators with defaults against today's peers.
+
+Sets x noise x methods x seeds, a fit each, one after the other in `--jobs` processes; results go to
+a CSV as they come, and a run that finds one goes on where it stopped. Then a Markdown summary: mean
+accuracy, mean rank, the share of the gap between plain cross-entropy and training on the clean
+labels that a method closes, the worst loss against the best peer.
+
+Trusted rows: 100 of each set (at least 3 a class) have their true label. MetaLabelNetClassifier is
+told which. Methods marked "+ trusted" get the same true labels among the others without being told;
+the rest get the noisy ones. Inputs are what the set holds: unscaled for all, except that linear
+models and scikit-learn's MLP stand behind a StandardScaler.
+
+    python benchmarks/accuracy.py --data FOLDER [--sets digits --seeds 3 --jobs 2]
+"""
+
+import argparse
+import csv
+import os
+import warnings
+from pathlib import Path
+from time import perf_counter
+
+import accuracy_sets
+import machine
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
+
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+N_TRUSTED, MIN_A_CLASS = 100, 3
+COLUMNS = ["set", "noise", "method", "seed", "accuracy", "seconds"]
+BASELINE, CEILING = "cross-entropy", "cross-entropy, clean labels"
+OURS = {
+    "ALRClassifier": ALRClassifier,
+    "SyntheticMixClassifier": SyntheticMixClassifier,
+    "MetaLabelNetClassifier": MetaLabelNetClassifier,
+}
+
+
+def cross_entropy(seed, **params):
+    """Return the default network under plain cross-entropy: no label ever moves."""
+    return ALRClassifier(momentum=1.0, entropy_weight=0.0, random_state=seed, **params)
+
+
+def stopped_early(seed):
+    """Return the same, ended where the loss on held-out noisy rows is lowest."""
+    stop = EarlyStopping(patience=10, load_best=True)
+    split = ValidSplit(0.1, stratified=True, random_state=seed)
+    return cross_entropy(seed, train_split=split, callbacks=[stop])
+
+
+def linear(seed):
+    """Return logistic regression on scaled columns."""
+    return make_pipeline(
+        StandardScaler(with_mean=False), LogisticRegression(max_iter=1000, random_state=seed)
+    )
+
+
+def forest(seed):
+    """Return scikit-learn's random forest."""
+    return RandomForestClassifier(random_state=seed)
+
+
+def clean_learning(make):
+    """Return cleanlab's wrapper around what `make` builds."""
+
+    def build(seed):
+        from cleanlab.classification import CleanLearning
+
+        return CleanLearning(make(seed), seed=seed)
+
+    return build
+
+
+def sklearn_mlp(seed):
+    """Return scikit-learn's MLP with early stopping."""
+    mlp = MLPClassifier((256, 256), early_stopping=True, max_iter=100, random_state=seed)
+    return make_pipeline(StandardScaler(with_mean=False), mlp)
+
+
+def boosting(seed):
+    """Return scikit-learn's histogram gradient boosting."""
+    return HistGradientBoostingClassifier(random_state=seed)
+
+
+PEERS = {
+    BASELINE: cross_entropy,
+    "cross-entropy, early stopping": stopped_early,
+    "logistic regression": linear,
+    "random forest": forest,
+    "gradient boosting": boosting,
+    "MLPClassifier": sklearn_mlp,
+    "cleanlab, forest": clean_learning(forest),
+    "cleanlab, logistic regression": clean_learning(linear),
+    "cleanlab, the same network": clean_learning(cross_entropy),
+}
+ALONE = "logistic regression, trusted rows alone"
+METHODS = [*OURS, *PEERS, *(f"{name} + trusted" for name in PEERS), ALONE, CEILING]
+
+
+def trusted_rows(y, seed):
+    """Return a mask of 100 rows, spread over the classes, at least 3 of each."""
+    rng, classes = np.random.default_rng(seed), np.unique(y)
+    share = max(MIN_A_CLASS, N_TRUSTED // len(classes))
+    mask = np.zeros(len(y), dtype=bool)
+    for label in classes:
+        rows = np.flatnonzero(y == label)
+        mask[rng.choice(rows, min(share, len(rows)), replace=False)] = True
+    return mask
+
+
+def run(name, noise, method, seed, folder):
+    """Fit one method on one set; return its row of the CSV."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    data = accuracy_sets.load(name, folder)
+    given = accuracy_sets.noisy_labels(data, noise, seed)
+    mask = trusted_rows(data.y, seed)
+    X, labels, fit_params = data.X, given, {}
+    base = method.removesuffix(" + trusted")
+    if base != method or method == "MetaLabelNetClassifier":
+        labels = np.where(mask, data.y, given)
+    if method == "MetaLabelNetClassifier":
+        fit_params["trusted"] = mask
+    if method in OURS:
+        clf = OURS[method](random_state=seed)
+    elif method == CEILING:
+        clf, labels = cross_entropy(seed), data.y
+    elif method == ALONE:
+        clf, X, labels = linear(seed), X[mask], data.y[mask]
+    else:
+        clf = PEERS[base](seed)
+    X_test = data.X_test
+    if base == "gradient boosting" and hasattr(X, "toarray"):
+        X, X_test = X.toarray(), X_test.toarray()
+    start = perf_counter()
+    clf.fit(X, labels, **fit_params)
+    seconds = perf_counter() - start
+    accuracy = 100 * np.mean(clf.predict(X_test) == data.y_test)
+    return dict(zip(COLUMNS, (name, noise, method, seed, accuracy, seconds), strict=True))
+
+
+def read(path):
+    """Return the rows of a CSV that is there."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.update(
+            seed=int(row["seed"]), accuracy=float(row["accuracy"]), seconds=float(row["seconds"])
+        )
+    return rows
+
+
+def key(row):
+    """Return what tells a row from the others."""
+    return row["set"], row["noise"], row["method"], row["seed"]
+
+
+def run_all(tasks, path, jobs, folder):
+    """Run the tasks, appending each result to the CSV, and say how far it is."""
+    is_new = not path.exists()
+    results = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+        delayed(run)(*task, folder) for task in tasks
+    )
+    start = perf_counter()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if is_new:
+            writer.writeheader()
+        for done, row in enumerate(results, 1):
+            writer.writerow(row)
+            file.flush()
+            left = (perf_counter() - start) / done * (len(tasks) - done) / 60
+            what = f"{row['set']}, {row['noise']}, {row['method']}: {row['accuracy']:.1f}"
+            print(f"{done}/{len(tasks)}, {left:.0f} min left: {what}", flush=True)
+
+
+def table_of(rows, sets, methods):
+    """Return mean accuracies over seeds, ndarray (sets, methods); NaN where one is missing."""
+    means = np.full((len(sets), len(methods)), np.nan)
+    for i, pair in enumerate(sets):
+        for j, method in enumerate(methods):
+            found = [
+                row["accuracy"]
+                for row in rows
+                if (row["set"], row["noise"]) == pair and row["method"] == method
+            ]
+            means[i, j] = np.mean(found) if found else np.nan
+    return means
+
+
+def peers_of(method):
+    """Return the peers that use the same information as one of our methods."""
+    trusted = method == "MetaLabelNetClassifier"
+    names = [f"{name} + trusted" if trusted else name for name in PEERS]
+    return [*names, ALONE] if trusted else names
+
+
+def summary(rows, sets):
+    """Return the Markdown table of the sets, a line a method."""
+    methods = [m for m in METHODS if any(row["method"] == m for row in rows)]
+    means = table_of(rows, sets, methods)
+    complete = ~np.isnan(means).any(axis=1)
+    if not complete.any():
+        return "No set has a result for every method."
+    means = means[complete]
+    column = {method: means[:, j] for j, method in enumerate(methods)}
+    ranked = [m for m in methods if m != CEILING]
+    scores = np.stack([column[m] for m in ranked], axis=1)
+    ranks = 1 + (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
+    gap = column[CEILING] - column[BASELINE]
+    lines = [
+        f"{complete.sum()} sets\n",
+        "| method | mean accuracy, % | mean rank | gap closed, % | worst loss to the best peer "
+        "| median seconds a fit |\n|---|---|---|---|---|---|",
+    ]
+    for method in methods:
+        rank = f"{ranks[:, ranked.index(method)].mean():.1f}" if method in ranked else "-"
+        closed = 100 * (column[method] - column[BASELINE]).sum() / gap.sum()
+        worst = "-"
+        if method in OURS:
+            peers = np.max([column[peer] for peer in peers_of(method) if peer in column], axis=0)
+            worst = f"{(peers - column[method]).max():.1f}"
+        seconds = np.median([row["seconds"] for row in rows if row["method"] == method])
+        cells = f"{column[method].mean():.1f}", rank, f"{closed:.0f}", worst, f"{seconds:.1f}"
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def details(rows, sets):
+    """Return a Markdown table, a line a set: our three, the best peer of each kind, the ceiling."""
+    columns = [*OURS, BASELINE, CEILING]
+    lines = [f"| set | noise | {' | '.join(columns)} | best peer |", "|---" * 8 + "|"]
+    for name, noise in sets:
+        means = dict(zip(METHODS, table_of(rows, [(name, noise)], METHODS)[0], strict=True))
+        best = max(PEERS, key=lambda peer: np.nan_to_num(means[peer]))
+        cells = [f"{means[method]:.1f}" for method in columns]
+        lines.append(f"| {name} | {noise} | {' | '.join(cells)} | {best} {means[best]:.1f} |")
+    return "\n".join(lines)
+
+
+def main(args):
+    folder = args.data if args.data.is_dir() else None
+    if folder is None:
+        print(f"No folder {args.data}: scikit-learn's own sets alone.")
+    pairs = [
+        (name, noise)
+        for name, noise in accuracy_sets.names(folder)
+        if not args.sets or any(wanted in name for wanted in args.sets)
+    ]
+    methods = [m for m in METHODS if not args.methods or any(w in m for w in args.methods)]
+    path = args.out.with_suffix(".csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {key(row) for row in read(path)}
+    tasks = [
+        (*pair, method, seed)
+        for seed in range(args.seeds)
+        for pair in pairs
+        for method in methods
+        if (*pair, method, seed) not in known
+    ]
+    print(f"{len(tasks)} fits to do, {len(known)} known in {path}", flush=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    run_all(tasks, path, args.jobs, folder)
+    rows = [row for row in read(path) if (row["set"], row["noise"]) in pairs]
+    real = [pair for pair in pairs if pair[1].split()[0] not in ("symmetric", "pair", "instance")]
+    synthetic = [pair for pair in pairs if pair not in real]
+    parts = [f"{machine.describe()}; {args.seeds} seeds"]
+    for title, sets in (("All sets", pairs), ("Synthetic noise", synthetic), ("Real noise", real)):
+        if sets:
+            parts.append(f"## {title}\n\n{summary(rows, sets)}")
+    parts.append(f"## Each set\n\n{details(rows, pairs)}")
+    text = "\n\n".join(parts)
+    args.out.with_suffix(".md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--sets", nargs="*", help="run only sets whose name holds one of these")
+    parser.add_argument("--methods", nargs="*", help="the same for methods")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("accuracy"), help="CSV and Markdown")
+    main(parser.parse_args())
