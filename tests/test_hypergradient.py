@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,6 +84,13 @@ def test_a_transformers_attention_has_a_forward_mode():
     assert first_that_works(step) == "jvp"
     approximate = by_finite_difference(step)
     assert (by_jvp(step) - approximate).norm() / approximate.norm() < 1e-3
+
+
+def test_a_scaled_graph_gives_the_same_hypergradient():
+    step = step_of(mlp(), (6,))
+    exact = by_jvp(step)
+    step.logits.register_hook(lambda gradient: 8 * gradient)  # as for half precision
+    torch.testing.assert_close(by_jvp(replace(step, gradient_scale=8.0)), exact)
 
 
 def test_finite_difference_is_close():
