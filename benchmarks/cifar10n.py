@@ -146,12 +146,16 @@ def main(args):
     if not (args.data / "cifar10n_labels.npz").exists():
         print(f"Skipped: no cifar10n_labels.npz in {args.data}; see --help for what is needed.")
         return
-    names = [f"train{k}" for k in range(1, -(-args.n // 10_000) + 1)]
+    names, votes = [f"train{k}" for k in range(1, -(-args.n // 10_000) + 1)], None
+    if args.development:
+        names = ["train2"]
+        X_test, y_test, _ = (part[:5_000] for part in load_packs(args.data, ["train3"]))
+    else:
+        X_test, y_test, test_index = load_packs(args.data, ["test"])
+        if (args.data / "cifar10h.npz").exists():
+            votes = np.load(args.data / "cifar10h.npz")["counts"][test_index]
     X, true, index = (part[: args.n] for part in load_packs(args.data, names))
-    X_test, y_test, test_index = load_packs(args.data, ["test"])
     human = np.load(args.data / "cifar10n_labels.npz")
-    votes = args.data / "cifar10h.npz"
-    votes = np.load(votes)["counts"][test_index] if votes.exists() else None
     recipe = {
         "module": None if args.module == "small" else args.module,
         "epochs": args.epochs,
@@ -202,5 +206,8 @@ if __name__ == "__main__":
     parser.add_argument("--augment", choices=["auto"], default=None)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", choices=["bf16", "fp16"], default=None)
+    parser.add_argument(
+        "--development", action="store_true", help="train on the second 10,000, score on the third"
+    )
     parser.add_argument("--out", type=Path, default=Path("cifar10n"), help="CSV and Markdown")
     main(parser.parse_args())
