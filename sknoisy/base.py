@@ -323,12 +323,15 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _validate_array(self, X, y, reset):
         if isinstance(X, torch.Tensor):
             X = as_array(X)
-        if np.ndim(X) > 2:
+        n_dims = count_dimensions(X)
+        if n_dims > 2:
             X = self._validate_shape(X if isinstance(X, np.ndarray) else np.asarray(X), reset)
         # Batches are converted one at a time: a memory map stays on disk, images stay uint8.
         is_kept = isinstance(X, np.memmap) or getattr(X, "dtype", None) == np.uint8
-        kept = (np.uint8, np.float16, np.float64) if is_kept and np.ndim(X) > 1 else ()
-        dtypes = [np.float32, *(t for t in kept if np.ndim(X) > 2 or isinstance(X, np.memmap))]
+        if not (is_kept and (n_dims > 2 or isinstance(X, np.memmap))):
+            dtypes = np.float32
+        else:
+            dtypes = [np.float32, np.uint8, np.float16, np.float64]
         try:
             checked = validate_data(
                 self, X, y, reset=reset, dtype=dtypes, accept_sparse="csr", allow_nd=True
@@ -472,6 +475,14 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             verbose=self.verbose,
             **params,
         )
+
+
+def count_dimensions(X):
+    """Return how many dimensions X has, without making an array of it."""
+    nested = 0
+    while isinstance(X, list | tuple) and X:
+        X, nested = X[0], nested + 1
+    return nested + getattr(X, "ndim", 0)
 
 
 def _own_params(cls):
