@@ -19,7 +19,7 @@ y_noisy = symmetric_noise(y_train, 0.4, random_state=0)
 flipped = y_noisy != y_train
 
 # Without a module, images get a small ResNet; "resnet18" would build torchvision's.
-params = {"module__width": 16, "max_epochs": 40, "device": "auto", "random_state": 0}
+params = {"module__width": 16, "max_epochs": 25, "device": "auto", "random_state": 0}
 plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, **params)
 refined = ALRClassifier(**params)
 augmented = ALRClassifier(augment="auto", **params)  # digits are shifted, never mirrored
