@@ -86,6 +86,15 @@ def test_a_transformers_attention_has_a_forward_mode():
     assert (by_jvp(step) - approximate).norm() / approximate.norm() < 1e-3
 
 
+def test_lack_of_memory_is_not_taken_for_a_missing_formula(monkeypatch):
+    def fail(step):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("sknoisy.hypergradient.by_jvp", fail)
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        first_that_works(step_of(mlp(), (6,)))
+
+
 def test_a_scaled_graph_gives_the_same_hypergradient():
     step = step_of(mlp(), (6,))
     exact = by_jvp(step)
