@@ -26,6 +26,7 @@ TABLES = [
 ]  # fmt: skip
 SYNTHETIC = ["symmetric 20 %", "symmetric 40 %", "pair 35 %", "instance 30 %"]
 TEXT_COMPONENTS = 100
+TEXT_TERMS = {"SVD": 20_000, "CSR": 5_000}
 
 
 @dataclass
@@ -150,7 +151,11 @@ def _ag_news(folder):
 def _vectorized(train, test, column, given, analyzer, form):
     ngrams = (2, 4) if analyzer == "char_wb" else (1, 2)
     vectorizer = TfidfVectorizer(
-        analyzer=analyzer, ngram_range=ngrams, min_df=2, max_features=20_000, sublinear_tf=True
+        analyzer=analyzer,
+        ngram_range=ngrams,
+        min_df=2,
+        max_features=TEXT_TERMS[form],
+        sublinear_tf=True,
     )
     X = vectorizer.fit_transform([row["text"] for row in train]).astype(np.float32)
     X_test = vectorizer.transform([row["text"] for row in test]).astype(np.float32)

@@ -36,11 +36,6 @@ def auto_momentum(refinement_epochs: int) -> float:
     return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
 
 
-def auto_warmup_epochs(steps_per_epoch: int) -> int:
-    """Epochs that hold about 20 steps, at least 1: memorisation starts after few steps."""
-    return max(1, round(20 / steps_per_epoch))
-
-
 class RefineLabels(LabelCallback):
     """Pull each row's soft label towards what the network now predicts.
 
@@ -98,13 +93,14 @@ class ALRClassifier(NoisyLabelClassifier):
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
     warmup_epochs : 'auto' or int >= 0, default='auto'
-        Epochs on the given labels before the first update. 'auto' is the number that holds about
-        20 steps, at least 1.
+        Epochs on the given labels before the first update. 'auto' ends them where memorisation
+        sets in: a net of its own, trained on nine tenths of the rows, tells after which epoch the
+        loss on the others was lowest; at most half of all epochs. Found: `warmup_epochs_`.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
-    lr : float, default=0.002
+    lr : float, default=0.001
         Learning rate.
-    max_epochs : int, default=100
+    max_epochs : int, default=50
         Number of epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
@@ -147,6 +143,8 @@ class ALRClassifier(NoisyLabelClassifier):
         Names of the features, if X had names that are all strings.
     n_iter_ : int
         Number of epochs run.
+    warmup_epochs_ : int
+        Epochs of the warm-up.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -177,8 +175,8 @@ class ALRClassifier(NoisyLabelClassifier):
         entropy_weight=0.5,
         warmup_epochs="auto",
         optimizer=torch.optim.AdamW,
-        lr=0.002,
-        max_epochs=100,
+        lr=0.001,
+        max_epochs=50,
         batch_size=128,
         train_split=None,
         callbacks=None,
@@ -215,10 +213,10 @@ class ALRClassifier(NoisyLabelClassifier):
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 0, auto=True)
 
-    def _label_callback(self, steps_per_epoch):
+    def _label_callback(self, pilot):
         warmup = self.warmup_epochs
         if warmup == "auto":
-            warmup = min(auto_warmup_epochs(steps_per_epoch), max(1, self.max_epochs // 2))
+            warmup = pilot.epochs_before_memorisation()
         if self.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"

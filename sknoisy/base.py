@@ -33,7 +33,9 @@ from sknoisy.data import (
 from sknoisy.images import build_augmentation
 from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
 from sknoisy.targets import LabelCallback, SoftTargetLoss
+from sknoisy.warmup import Pilot
 
+MAX_SEED = np.iinfo(np.int32).max
 SKORCH_PREFIXES = (
     "module",
     "optimizer",
@@ -62,7 +64,7 @@ def softmax(logits):
 @contextmanager
 def seeded(random_state, device):
     """Seed numpy and torch from a scikit-learn `random_state`, then put them back."""
-    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    seed = check_random_state(random_state).randint(MAX_SEED)
     devices = [device] if device.type == "cuda" else []
     with _GENERATOR_LOCK, torch.random.fork_rng(devices):
         numpy_state = np.random.get_state()  # noqa: NPY002 - the legacy generator is the global one
@@ -160,7 +162,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Raise unless the method's own hyper-parameters are in their ranges."""
 
     @abstractmethod
-    def _label_callback(self, steps_per_epoch: int) -> LabelCallback:
+    def _label_callback(self, pilot: Pilot) -> LabelCallback:
         """Return the callback that writes ``net.criterion_.targets``."""
 
     def fit(self, X, y=None):
@@ -237,6 +239,11 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     def soft_labels_(self):
         """What the estimator believes the training labels to be."""
         return read_only(self._fitted_net().criterion_.targets[: self._n_labels])
+
+    @property
+    def warmup_epochs_(self):
+        """The `warmup_epochs` that fit used: as given, or as found."""
+        return dict(self._fitted_net().callbacks_)["labels"].warmup_epochs
 
     @property
     def module_(self):
@@ -438,8 +445,6 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         use_channels_last(module, first_rows)
         batch_size = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
         batch_size = X.shape[0] if batch_size == -1 else batch_size
-        steps_per_epoch = math.ceil(X.shape[0] / batch_size)
-        label_callback = self._label_callback(steps_per_epoch, **callback_params)
         predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
         train_split = self.train_split and partial(split_by_label, self.train_split, labels)
         params = {
@@ -451,26 +456,43 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if self.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
             params["optimizer__fused"] = True
-        callbacks = deepcopy(list(self.callbacks or []))
         augmentation = build_augmentation(self.augment, X.shape[1:])
-        if augmentation is not None:
-            callbacks.append(("augment", Augment(augmentation)))
-        return InnerNet(
-            module,
-            criterion=SoftTargetLoss(targets),
+        augment = [] if augmentation is None else [("augment", Augment(augmentation))]
+        make = partial(
+            InnerNet,
             optimizer=self.optimizer,
             lr=self.lr,
-            max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             dataset=RowDataset,
             iterator_train=BatchLoader,
             iterator_valid=BatchLoader,
-            # Last: inputs are augmented by then, and the best weights restored.
-            callbacks=[*callbacks, ("labels", label_callback)],
             predict_nonlinearity=softmax,
-            train_split=train_split,
             device=str(device),
             amp=self.amp,
+        )
+
+        def make_pilot(max_epochs, label_callback, callbacks, hold_out):
+            return make(
+                deepcopy(module),
+                criterion=SoftTargetLoss(targets.clone()),
+                max_epochs=max_epochs,
+                callbacks=[*callbacks, *augment, ("labels", label_callback)],
+                train_split=train_split or hold_out,
+                verbose=0,
+                **{k: v for k, v in params.items() if not k.startswith(("callbacks", "compile"))},
+            )
+
+        steps_per_epoch = math.ceil(X.shape[0] / batch_size)
+        pilot = Pilot(make_pilot, X, len(labels), self.max_epochs, steps_per_epoch)
+        with seeded(torch.initial_seed() % MAX_SEED, device):  # the fit's own draws stay the same
+            label_callback = self._label_callback(pilot, **callback_params)
+        return make(
+            module,
+            criterion=SoftTargetLoss(targets),
+            max_epochs=self.max_epochs,
+            # Labels last: inputs are augmented by then, and the best weights restored.
+            callbacks=[*deepcopy(list(self.callbacks or [])), *augment, ("labels", label_callback)],
+            train_split=train_split,
             compile=self.compile,
             verbose=self.verbose,
             **params,

@@ -73,6 +73,11 @@ def auto_virtual_lr(optimizer, lr: float, given: dict) -> float:
     return max(1.0, 10 * lr / (1 - momentum))
 
 
+def auto_warmup_epochs(epochs_of_65_steps: int, max_epochs: int) -> int:
+    """A fifth of the epochs, more where that would be under 65 steps, but at most a third."""
+    return max(1, min(max(epochs_of_65_steps, max_epochs // 5), max_epochs // 3))
+
+
 def auto_meta_batch_size(batch_size: int) -> int:
     """Three eighths of the batch, but all of one below 32; 1024 where a batch is all rows.
 
@@ -372,8 +377,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         Epochs of cross-entropy on the given labels. What the network has memorised by then cannot
-        be undone: stop it early. 'auto' is the number that holds about 65 steps, at least 1 and
-        at most a third of `max_epochs`.
+        be undone: stop it early. 'auto' is a fifth of `max_epochs`, or the number that holds 65
+        steps where that is more, but at most a third.
     meta_lr : float, default=0.0005
         Learning rate of the label network's Adam ("beta"); the authors, who begin it at random
         weights, take 0.01.
@@ -411,7 +416,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         step, and teaches most where the real step is one too.
     lr : float, default=0.2
         Learning rate.
-    max_epochs : int, default=100
+    max_epochs : int, default=50
         Number of epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
@@ -465,6 +470,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Names of the features, if X had names that are all strings.
     n_iter_ : int
         Number of epochs run.
+    warmup_epochs_ : int
+        Epochs of the warm-up.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -514,7 +521,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         restore_best=False,
         optimizer=torch.optim.SGD,
         lr=0.2,
-        max_epochs=100,
+        max_epochs=50,
         batch_size=128,
         train_split=None,
         callbacks=None,
@@ -687,10 +694,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 stacklevel=5,
             )
 
-    def _label_callback(self, steps_per_epoch, trusted, pinned):
+    def _label_callback(self, pilot, trusted, pinned):
         warmup = self.warmup_epochs
         if warmup == "auto":
-            warmup = max(1, min(round(65 / steps_per_epoch), self.max_epochs // 3))
+            warmup = auto_warmup_epochs(pilot.epochs_of(65), self.max_epochs)
         if self.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be generated, got"

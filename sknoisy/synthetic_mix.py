@@ -91,16 +91,13 @@ def mix(matrix: Tensor, X: Tensor) -> Tensor:
     return (matrix @ X.flatten(start_dim=1).to(matrix.dtype)).unflatten(1, X.shape[1:])
 
 
-def auto_schedule(steps_per_epoch, max_epochs, warmup="auto", start="auto", every="auto"):
-    """Return the warm-up's end, the start of mixing and the update interval, all in epochs."""
-    if warmup == "auto":
-        warmup = 1 + max(1, round(20 / steps_per_epoch))
-        warmup = min(warmup, max(2, max_epochs // 2))
+def auto_schedule(warmup: int, max_epochs: int, start="auto", every="auto") -> tuple[int, int]:
+    """Return the start of mixing and the update interval, in epochs, after the warm-up's end."""
     if start == "auto":
         start = min(max(warmup + 1, round(max_epochs / 10)), max_epochs)
     if every == "auto":
         every = max(1, round((max_epochs - start + 1) / 18))
-    return warmup, start, every
+    return start, every
 
 
 class MixNeighbors(LabelCallback):
@@ -267,7 +264,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         The first epoch, counted from 1, after the warm-up: the epochs before it train on the given
-        labels. 'auto' leaves a warm-up of about 20 steps, at least one epoch.
+        labels. 'auto' ends the warm-up where memorisation sets in: a net of its own, trained on
+        nine tenths of the rows, tells after which epoch the loss on the others was lowest; at most
+        half of all epochs. Found: `warmup_epochs_`.
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbour mixing; random mixup fills the epochs from `warmup_epochs` to
         it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
@@ -292,9 +291,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         pass; faiss is used for it on the CPU where it is installed.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
-    lr : float, default=0.002
+    lr : float, default=0.001
         Learning rate.
-    max_epochs : int, default=100
+    max_epochs : int, default=50
         Number of epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
@@ -340,6 +339,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Names of the features, if X had names that are all strings.
     n_iter_ : int
         Number of epochs run.
+    warmup_epochs_ : int
+        The first epoch after the warm-up.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -390,8 +391,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         feature_layer=None,
         neighbors="batch",
         optimizer=torch.optim.AdamW,
-        lr=0.002,
-        max_epochs=100,
+        lr=0.001,
+        max_epochs=50,
         batch_size=128,
         train_split=None,
         callbacks=None,
@@ -446,13 +447,12 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         check_choice(self.mixup_loss, "mixup_loss", ("linear", "ce"))
         check_choice(self.neighbors, "neighbors", ("batch", "all"))
 
-    def _label_callback(self, steps_per_epoch):
-        warmup, start, every = auto_schedule(
-            steps_per_epoch,
-            self.max_epochs,
-            self.warmup_epochs,
-            self.mix_start,
-            self.target_update_every,
+    def _label_callback(self, pilot):
+        warmup = self.warmup_epochs
+        if warmup == "auto":
+            warmup = 1 + pilot.epochs_before_memorisation()
+        start, every = auto_schedule(
+            warmup, self.max_epochs, self.mix_start, self.target_update_every
         )
         self._warn_if_idle(start, every)
         return MixNeighbors(

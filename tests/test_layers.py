@@ -24,7 +24,8 @@ BELOW = {
     "trusted": set(),
     "pipeline": set(),
     "targets": {"functional"},
-    "base": {"functional", "targets", "data", "backbones", "images", "net"},
+    "warmup": {"functional", "targets"},
+    "base": {"functional", "targets", "data", "backbones", "images", "net", "warmup"},
 }
 METHOD = {*BELOW, "base"} - {"noise", "pipeline"}
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}

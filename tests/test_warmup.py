@@ -1,0 +1,100 @@
+"""The pilot that finds when memorisation sets in."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+
+from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy.noise import symmetric_noise
+from sknoisy.warmup import Pilot
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    X, y = make_blobs(300, n_features=20, centers=3, cluster_std=6.0, random_state=0)
+    return X.astype(np.float32), symmetric_noise(y, 0.4, random_state=0)
+
+
+def spied(clf):
+    """Return the estimator and a list that will hold the pilots it was given."""
+    seen, make = [], clf._label_callback
+
+    def watch(pilot):
+        seen.append(pilot)
+        return make(pilot)
+
+    clf._label_callback = watch
+    return clf, seen
+
+
+def test_a_found_warmup_trains_like_the_same_number_given(noisy):
+    for method in (ALRClassifier, SyntheticMixClassifier):
+        params = {"max_epochs": 20, "random_state": 0}
+        found = method(**params).fit(*noisy)
+        given = method(**params, warmup_epochs=found.warmup_epochs_)
+        given.fit(*noisy)
+        np.testing.assert_array_equal(found.soft_labels_, given.soft_labels_)
+        np.testing.assert_array_equal(found.predict_proba(noisy[0]), given.predict_proba(noisy[0]))
+
+
+def test_the_faster_a_network_memorises_the_earlier_the_warmup_ends(noisy):
+    params = {"max_epochs": 60, "random_state": 0}
+    fast = ALRClassifier(lr=0.01, **params).fit(*noisy).warmup_epochs_
+    slow = ALRClassifier(lr=0.0005, **params).fit(*noisy).warmup_epochs_
+    assert 1 <= fast < slow <= 30
+
+
+def test_a_pilot_ends_soon_after_the_lowest_loss_and_leaves_the_network_alone(noisy):
+    class Spy(ALRClassifier):
+        def _label_callback(self, pilot):
+            make, self.nets_ = pilot.make_net, []
+
+            def remember(*args):
+                self.nets_.append(make(*args))
+                return self.nets_[-1]
+
+            pilot.make_net = remember
+            return super()._label_callback(pilot)
+
+    clf = Spy(lr=0.01, max_epochs=200, random_state=0).fit(*noisy)
+    (net,) = clf.nets_
+    losses = net.history[:, "valid_loss"]
+    assert clf.warmup_epochs_ == 1 + int(np.argmin(losses))
+    assert len(losses) <= clf.warmup_epochs_ + 110 // 3 + 1 < 100
+    assert net.module_ is not clf.module_
+    assert clf.n_iter_ == 200
+
+
+def test_rows_of_train_split_are_the_yardstick_where_there_is_one(noisy):
+    from skorch.dataset import ValidSplit
+
+    calls = []
+
+    class Split(ValidSplit):
+        def __call__(self, dataset, y=None, groups=None):
+            calls.append(len(dataset))
+            return super().__call__(dataset, y, groups)
+
+    ALRClassifier(max_epochs=8, train_split=Split(5), random_state=0).fit(*noisy)
+    assert calls == [300, 300]  # the pilot's and the fit's
+
+
+def test_few_rows_or_epochs_need_no_pilot():
+    def fail(*args):
+        raise AssertionError("a pilot was trained")
+
+    few_rows = Pilot(fail, np.zeros((40, 2)), 40, 100, steps_per_epoch=1)
+    assert few_rows.epochs_before_memorisation() == 20
+    few_epochs = Pilot(fail, np.zeros((400, 2)), 400, 3, steps_per_epoch=4)
+    assert few_epochs.epochs_before_memorisation() == 1
+    assert [few_epochs.epochs_of(steps) for steps in (1, 8, 65)] == [1, 2, 16]
+
+
+def test_a_diverging_pilot_ends_the_warmup_after_one_epoch(noisy):
+    X, y = noisy
+    with pytest.warns(UserWarning, match="Lower lr"):
+        clf = ALRClassifier(optimizer=torch.optim.SGD, lr=1e30, max_epochs=6, random_state=0).fit(
+            X, y
+        )
+    assert clf.warmup_epochs_ == 1
