@@ -31,6 +31,8 @@ from sknoisy.data import (
     stored_type,
 )
 from sknoisy.images import build_augmentation
+from sknoisy.issues import find_label_issues
+from sknoisy.listeners import CallbackSupportMixin, Listeners, with_callbacks
 from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
 from sknoisy.targets import LabelCallback, SoftTargetLoss
 from sknoisy.warmup import Pilot
@@ -116,7 +118,7 @@ def split_by_label(train_split, labels, dataset, rows):
     return train, valid
 
 
-class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
+class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
     """Base of the methods: data checks, label encoding, net, prediction.
 
     A method defines `__init__`, `_check_params` and `_label_callback`; one whose `fit` takes more
@@ -187,15 +189,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         return self._fit(X, y)
 
+    @with_callbacks
     def _fit(self, X, y, **fit_params):
         device = resolve_device(self.device)
+        listeners = Listeners(self, X, y, self.max_epochs)
         with unchanged_on_error(self), seeded(self.random_state, device):
             X, labels = self._validate_fit(X, y)
             X, callback_params = self._check_fit_params(X, labels, **fit_params)
-            net = self._make_net(X, labels, callback_params)
+            net = self._make_net(X, labels, callback_params, listeners.skorch_callbacks())
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
             self._n_labels = len(labels)
+        listeners.end()
         if not np.isfinite(net.history[-1, "train_loss"]):
             warnings.warn(
                 f"Training diverged: the loss of the last epoch is"
@@ -239,6 +244,18 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
     def soft_labels_(self):
         """What the estimator believes the training labels to be."""
         return read_only(self._fitted_net().criterion_.targets[: self._n_labels])
+
+    @property
+    def given_labels_(self):
+        """The labels of `fit`, in the order of X."""
+        return self.classes_[read_only(self._fitted_net().criterion_.given)]
+
+    def label_issues(self):
+        """Return a table of the training labels, those most probably wrong first.
+
+        See `sknoisy.issues.find_label_issues`.
+        """
+        return find_label_issues(self)
 
     @property
     def warmup_epochs_(self):
@@ -429,7 +446,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
                 f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
             )
 
-    def _make_net(self, X, labels, callback_params):
+    def _make_net(self, X, labels, callback_params, listeners):
         n_classes = len(self.classes_)
         targets = torch.zeros(len(labels), n_classes)
         targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
@@ -490,8 +507,13 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator, ABC):
             module,
             criterion=SoftTargetLoss(targets),
             max_epochs=self.max_epochs,
-            # Labels last: inputs are augmented by then, and the best weights restored.
-            callbacks=[*deepcopy(list(self.callbacks or [])), *augment, ("labels", label_callback)],
+            # Inputs are augmented and the best weights restored before the labels are written.
+            callbacks=[
+                *deepcopy(list(self.callbacks or [])),
+                *augment,
+                ("labels", label_callback),
+                *listeners,
+            ],
             train_split=train_split,
             compile=self.compile,
             verbose=self.verbose,

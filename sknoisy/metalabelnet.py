@@ -74,7 +74,7 @@ def auto_virtual_lr(optimizer, lr: float, given: dict) -> float:
 
 
 def auto_warmup_epochs(epochs_of_65_steps: int, max_epochs: int) -> int:
-    """A fifth of the epochs, more where that would be under 65 steps, but at most a third."""
+    """Return a fifth of the epochs; more where they hold under 65 steps, but at most a third."""
     return max(1, min(max(epochs_of_65_steps, max_epochs // 5), max_epochs // 3))
 
 
@@ -293,6 +293,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
     @torch.no_grad()
     def on_epoch_end(self, net, **kwargs):
         """Record the score on the trusted rows; remember the best epoch."""
+        super().on_epoch_end(net, **kwargs)
         if not hasattr(self, "trusted_data_"):
             return
         logits = torch.cat(list(net.forward_iter(self.trusted_data_, device=net.device)))

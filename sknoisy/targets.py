@@ -22,6 +22,8 @@ class SoftTargetLoss(nn.Module):
 
     Attributes
     ----------
+    given : Tensor of shape (n_samples,)
+        The class numbers that `targets` began with.
     loss : callable
         ``loss(logits, targets) -> scalar`` of the current phase; the callback
         sets it at the start of each epoch. Held-out batches are always scored
@@ -31,6 +33,7 @@ class SoftTargetLoss(nn.Module):
     def __init__(self, targets: Tensor):
         super().__init__()
         self.register_buffer("targets", targets)
+        self.register_buffer("given", targets.argmax(dim=1))
         self.loss = soft_cross_entropy
 
     def forward(self, logits: Tensor, rows: Tensor | list[Tensor]) -> Tensor:
@@ -74,6 +77,10 @@ class LabelCallback(Callback, ABC):
     def loss_at(self, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the loss ``(logits, targets) -> scalar`` of an epoch, counted from 1."""
 
+    def phase(self, epoch: int) -> str:
+        """Return the name of the phase of an epoch, counted from 1: 'warmup' or another."""
+        return "warmup" if epoch <= self.warmup_epochs else "refinement"
+
     def before_loss(self, net: NeuralNet, logits: Tensor, rows: Tensor) -> None:
         """Run between the forward pass of a training batch and its loss."""
 
@@ -91,6 +98,15 @@ class LabelCallback(Callback, ABC):
         """Set the loss of the epoch's phase."""
         self.held_out_ = dataset_valid
         net.criterion_.loss = self.loss_at(len(net.history))
+
+    @torch.no_grad()
+    def on_epoch_end(self, net, **kwargs):
+        """Record how many labels have changed, and how sure the soft labels are."""
+        criterion = net.criterion_
+        confidence, believed = criterion.targets[: len(criterion.given)].max(dim=1)
+        changed = (believed != criterion.given).float().mean()
+        net.history.record("labels_changed", changed.item())
+        net.history.record("confidence", confidence.float().mean().item())
 
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):

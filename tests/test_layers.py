@@ -25,9 +25,12 @@ BELOW = {
     "pipeline": set(),
     "targets": {"functional"},
     "warmup": {"functional", "targets"},
-    "base": {"functional", "targets", "data", "backbones", "images", "net", "warmup"},
+    "issues": set(),
+    "display": {"issues"},
+    "listeners": set(),
+    "base": {"functional", "targets", "data", "backbones", "images", "net", "warmup", "issues", "listeners"},
 }
-METHOD = {*BELOW, "base"} - {"noise", "pipeline"}
+METHOD = {*BELOW, "base"} - {"noise", "pipeline", "issues", "display", "listeners"}
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
 
 

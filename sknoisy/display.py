@@ -1,0 +1,304 @@
+"""Pictures of label noise, in scikit-learn's Display convention; they need matplotlib."""
+
+from itertools import groupby
+
+import numpy as np
+
+from sknoisy.issues import find_label_issues, noise_transition_matrix
+
+GIVEN, BELIEVED, THIRD = "#d95f02", "#1b6ca8", "#4d4d4d"  # told apart without colour vision too
+MAX_WRITTEN = 12  # classes whose cells have room for numbers
+MAX_TICKS = 25  # class names that fit beside an axis
+MAX_NAME = 14  # characters of a class name
+
+
+def _new_axes(ax, size):
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "Displays need matplotlib; install it with: pip install 'sknoisy[plot]'."
+        ) from error
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _short(label, length=MAX_NAME):
+    """Return the name, its middle left out if it is long: the ends tell names apart."""
+    text, half = str(label), (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+
+
+def _class_ticks(classes):
+    """Return positions and names of the classes that have room beside an axis."""
+    step = -(-len(classes) // MAX_TICKS)
+    places = np.arange(0, len(classes), step)
+    return places, [_short(classes[place]) for place in places]
+
+
+class NoiseMatrixDisplay:
+    """Heat map of how believed classes turn into given labels.
+
+    Use `from_estimator` or `from_predictions`.
+
+    Parameters
+    ----------
+    noise_matrix : ndarray of shape (n_classes, n_classes)
+        Entry (i, j): probability that a row of class i has the given label j.
+    display_labels : ndarray of shape (n_classes,)
+        The classes.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    im_ : matplotlib AxesImage
+    text_ : ndarray of shape (n_classes, n_classes) of matplotlib Text or None
+        The numbers in the cells, in percent; None above 12 classes.
+    """
+
+    def __init__(self, noise_matrix, *, display_labels):
+        self.noise_matrix = noise_matrix
+        self.display_labels = display_labels
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None, cmap="Blues"):
+        """Draw what a fitted estimator believes about its training labels."""
+        matrix = noise_transition_matrix(estimator)
+        return cls(matrix, display_labels=estimator.classes_).plot(ax=ax, cmap=cmap)
+
+    @classmethod
+    def from_predictions(cls, y, pred_probs, *, classes=None, ax=None, cmap="Blues"):
+        """Draw what out-of-sample probabilities (n_samples, n_classes) say about labels y."""
+        matrix = noise_transition_matrix(y=y, pred_probs=pred_probs, classes=classes)
+        classes = np.unique(y) if classes is None else np.asarray(classes)
+        return cls(matrix, display_labels=classes).plot(ax=ax, cmap=cmap)
+
+    def plot(self, *, ax=None, cmap="Blues"):
+        """Draw; colours show the mistakes, and the diagonal is grey: it would hide them."""
+        n_classes = len(self.noise_matrix)
+        ax = _new_axes(ax, (6.4, 5.4))
+        wrong = np.ma.masked_array(self.noise_matrix, np.eye(n_classes, dtype=bool))
+        top = wrong.max() or 1.0
+        ax.set_facecolor("#d9d9d9")
+        self.im_ = ax.imshow(100 * wrong, cmap=cmap, vmin=0, vmax=100 * top)
+        ax.figure.colorbar(self.im_, ax=ax, label="rows of the believed class, %")
+        self.text_ = None
+        if n_classes <= MAX_WRITTEN:
+            self.text_ = np.empty((n_classes, n_classes), dtype=object)
+            for (i, j), share in np.ndenumerate(self.noise_matrix):
+                colour = "white" if i != j and share > 0.6 * top else "black"
+                text = f"{100 * share:.0f}" if share >= 0.005 else ""
+                self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", color=colour)
+        places, names = _class_ticks(self.display_labels)
+        upright = 0 if sum(map(len, names)) <= 30 else 90
+        ax.set_xticks(places, names, rotation=upright)
+        ax.set_yticks(places, names)
+        ax.set(xlabel="given label", ylabel="believed class")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class LabelIssuesDisplay:
+    """The labels that are most probably wrong: images in a grid, other rows as bars.
+
+    Use `from_estimator` or `from_predictions`.
+
+    Parameters
+    ----------
+    issues : sequence of (row, given label, predicted label, given probability, \
+            predicted probability)
+        The worst labels, worst first.
+    images : ndarray of shape (n_issues, height, width[, 3]) or None
+        Pictures of these rows.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+    images_ : list of matplotlib AxesImage
+        The pictures, where there are some.
+    bars_ : tuple of matplotlib BarContainer or None
+        Probabilities of the given and of the predicted label, where there are no pictures.
+    text_ : list of matplotlib Text
+        The lines "given → predicted" above the pictures.
+    """
+
+    def __init__(self, issues, *, images=None):
+        self.issues = issues
+        self.images = images
+
+    @classmethod
+    def from_estimator(cls, estimator, X=None, *, n_rows=12, ax=None):
+        """Draw the worst labels of a fitted estimator; X as in fit shows images."""
+        return cls.from_predictions(
+            estimator.given_labels_,
+            estimator.soft_labels_,
+            X,
+            classes=estimator.classes_,
+            n_rows=n_rows,
+            ax=ax,
+        )
+
+    @classmethod
+    def from_predictions(cls, y, pred_probs, X=None, *, classes=None, n_rows=12, ax=None):
+        """Draw the worst of labels y under probabilities (n_samples, n_classes).
+
+        X : images (n_samples, channels, height, width), (n_samples, height, width) or
+        (n_samples, height, width, channels), bytes or numbers; other X, or None, gives bars.
+        """
+        y, pred_probs = np.asarray(y), np.asarray(pred_probs)
+        classes = np.unique(y) if classes is None else np.asarray(classes)
+        table = find_label_issues(y=y, pred_probs=pred_probs, classes=classes)
+        rows = np.asarray(table["row"] if isinstance(table, np.ndarray) else table.index)[:n_rows]
+        column = {label: k for k, label in enumerate(classes.tolist())}
+        issues = []
+        for row in rows:
+            given, proba = y[row], pred_probs[row]
+            best = proba.argmax()
+            issues.append((row, given, classes[best], proba[column[given.item()]], proba[best]))
+        return cls(issues, images=_pictures(X, rows)).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw."""
+        self.images_, self.text_, self.bars_ = [], [], None
+        if self.images is None:
+            ax = _new_axes(ax, (6.4, 1.2 + 0.36 * len(self.issues)))
+            self._plot_bars(ax)
+        else:
+            columns = min(len(self.issues), 6)
+            lines = -(-len(self.issues) // columns)
+            ax = _new_axes(ax, (1.5 * columns, 1.75 * lines))
+            self._plot_images(ax, columns, lines)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_bars(self, ax):
+        places = np.arange(len(self.issues))
+        given = ax.barh(places - 0.2, [i[3] for i in self.issues], 0.4, color=GIVEN, label="given")
+        best = ax.barh(
+            places + 0.2, [i[4] for i in self.issues], 0.4, color=BELIEVED, label="believed"
+        )
+        self.bars_ = given, best
+        names = [f"row {i[0]}: {_short(i[1])} → {_short(i[2])}" for i in self.issues]
+        ax.set_yticks(places, names)
+        ax.invert_yaxis()
+        ax.set(xlabel="probability", xlim=(0, 1))
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+
+    def _plot_images(self, ax, columns, lines):
+        for k, (image, issue) in enumerate(zip(self.images, self.issues, strict=True)):
+            left, top = k % columns, k // columns * 1.2
+            box = (left + 0.04, left + 0.96, top + 1.14, top + 0.22)
+            self.images_.append(ax.imshow(image, cmap="gray", extent=box))
+            line, size = f"{issue[1]} → {issue[2]}", 9
+            if len(line) > 14:
+                line, size = f"{_short(issue[1])}\n→ {_short(issue[2])}", 6.5
+            self.text_.append(
+                ax.text(left + 0.5, top + 0.11, line, ha="center", va="center", fontsize=size)
+            )
+        ax.set(xlim=(0, columns), ylim=(1.2 * lines, 0), aspect="equal")
+        ax.set_axis_off()
+
+
+def _pictures(X, rows):
+    """Return the rows of X as images, channels last and in [0, 1], or None if X holds none."""
+    if X is None or not hasattr(X, "ndim") or X.ndim not in (3, 4):
+        return None
+    images = np.asarray(X[rows])
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    images = images.astype(np.float64)
+    low, high = images.min(initial=0), images.max(initial=1e-9)
+    return (images - low) / (high - low)
+
+
+class TrainingDisplay:
+    """Loss, share of labels changed and mean confidence of the soft labels, epoch by epoch.
+
+    Use `from_estimator`.
+
+    Parameters
+    ----------
+    history : skorch.history.History
+        With ``train_loss``, ``labels_changed`` and ``confidence`` in each epoch.
+    phases : list of str
+        Name of the phase of each epoch.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+        Axes of the loss.
+    share_ax_ : matplotlib Axes
+        Axes of the two shares, on the right.
+    lines_ : dict of matplotlib Line2D
+        The curves by their names in the history.
+    spans_ : list of matplotlib patches
+        The shades of the phases.
+    """
+
+    def __init__(self, history, *, phases):
+        self.history = history
+        self.phases = phases
+
+    @classmethod
+    def from_estimator(cls, estimator, *, ax=None):
+        """Draw the fit of an estimator."""
+        callback = dict(estimator.net_.callbacks_)["labels"]
+        phases = [callback.phase(epoch) for epoch in range(1, estimator.n_iter_ + 1)]
+        return cls(estimator.history_, phases=phases).plot(ax=ax)
+
+    def plot(self, *, ax=None):
+        """Draw."""
+        ax = _new_axes(ax, (7.2, 4.2))
+        from matplotlib.ticker import MaxNLocator
+
+        epochs = np.arange(1, len(self.history) + 1)
+        shares = ax.twinx()
+        marker = "o" if len(epochs) == 1 else None
+        self.lines_ = {}
+        for axes, name, label, colour, style in (
+            (ax, "train_loss", "loss, nats", THIRD, "-"),
+            (shares, "labels_changed", "labels changed", GIVEN, "--"),
+            (shares, "confidence", "confidence", BELIEVED, ":"),
+        ):
+            values = self.history[:, name]
+            (line,) = axes.plot(
+                epochs, values, style, color=colour, label=label, linewidth=2, marker=marker
+            )
+            self.lines_[name] = line
+        self.spans_ = []
+        start = 0.5
+        for k, (phase, run) in enumerate(groupby(self.phases)):
+            end = start + len(list(run))
+            shade = ("#e9e9e9", "#f7f7f7")[k % 2]
+            self.spans_.append(ax.axvspan(start, end, color=shade, zorder=0, label=phase))
+            wide = (end - start) / len(epochs) > 0.12
+            ax.text(
+                (start + end) / 2,
+                0.985,
+                phase,
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                va="top",
+                rotation=0 if wide else 90,
+                color="#555555",
+                fontsize=9,
+            )
+            start = end
+        ax.set(xlabel="epoch", ylabel="loss, nats", xlim=(0.5, len(epochs) + 0.5))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        low, high = min(0, ax.get_ylim()[0]), ax.get_ylim()[1]
+        ax.set_ylim(low, high + 0.12 * (high - low))  # room for the names of the phases
+        shares.set(ylabel="share of labels, mean confidence", ylim=(0, 1.16))
+        shares.set_yticks(np.linspace(0, 1, 6))
+        ax.legend(
+            handles=list(self.lines_.values()),
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=3,
+            frameon=False,
+        )
+        self.ax_, self.share_ax_, self.figure_ = ax, shares, ax.figure
+        return self

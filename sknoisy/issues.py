@@ -1,0 +1,216 @@
+"""Which labels are wrong, and how wrong labels come about: tables from probabilities.
+
+Counting follows confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident Learning:
+Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab's names.
+"""
+
+import numpy as np
+
+ISSUE_COLUMNS = ("is_label_issue", "label_quality", "given_label", "predicted_label")
+
+
+def label_quality(proba, given):
+    """Return how well each label fits, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
+
+    Below 0.5 another class is more probable than the given one.
+    """
+    proba, rows = np.asarray(proba, dtype=np.float64), np.arange(len(given))
+    own = proba[rows, given]
+    others = proba.copy()
+    others[rows, given] = -np.inf
+    return np.clip((1 + own - others.max(axis=1)) / 2, 0, 1)
+
+
+def confident_classes(proba, given):
+    """Return the class (n,) that each row surely belongs to, -1 where no class is sure.
+
+    A class is sure where its probability reaches the mean that rows with this given label have.
+    """
+    proba, n_classes = np.asarray(proba, dtype=np.float64), np.shape(proba)[1]
+    counts = np.bincount(given, minlength=n_classes)
+    sums = np.bincount(given, proba[np.arange(len(given)), given], minlength=n_classes)
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    above = proba >= thresholds - 1e-9  # sums in another order must not exclude equal rows
+    return np.where(above.any(axis=1), np.where(above, proba, -1).argmax(axis=1), -1)
+
+
+def joint_distribution(proba, given):
+    """Return the joint distribution (C, C) of given label (row) and true class (column).
+
+    Surely classified rows are counted, and each row of the counts is scaled to the number of rows
+    with that given label. A label without any sure row counts as right.
+    """
+    n_classes = np.shape(proba)[1]
+    sure = confident_classes(proba, given)
+    counted = sure >= 0
+    pairs = given[counted] * n_classes + sure[counted]
+    counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes).astype(float)
+    given_counts = np.bincount(given, minlength=n_classes)
+    empty = counts.sum(axis=1) == 0
+    counts[empty, empty] = 1
+    counts *= (given_counts / counts.sum(axis=1))[:, None]
+    return counts / counts.sum()
+
+
+def find_issues(proba, given):
+    """Return which labels are issues, bool (n,): in each class as many as its estimated noise.
+
+    Of the rows given a class, the worst are taken, at most all to which another class is nearer.
+    """
+    n_classes = np.shape(proba)[1]
+    quality, wrong = label_quality(proba, given), joint_distribution(proba, given)
+    np.fill_diagonal(wrong, 0)
+    wanted = np.rint(wrong.sum(axis=1) * len(given)).astype(int)
+    issues = np.zeros(len(given), dtype=bool)
+    for label in range(n_classes):
+        rows = np.flatnonzero((given == label) & (quality < 0.5))
+        worst = rows[np.argsort(quality[rows], kind="stable")]
+        issues[worst[: wanted[label]]] = True
+    return issues
+
+
+def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
+    """Find the labels that are probably wrong, worst first.
+
+    Parameters
+    ----------
+    estimator : fitted estimator of this library or None
+        Its `soft_labels_` and given labels are judged.
+    y : array-like of shape (n_samples,) or None
+        Given labels; an estimator has kept those of its fit.
+    pred_probs : array-like of shape (n_samples, n_classes) or None
+        Probabilities, instead of an estimator's: out-of-sample ones, as of
+        ``cross_val_predict(clf, X, y, method="predict_proba")``.
+    classes : array-like of shape (n_classes,) or None
+        Labels of the columns of `pred_probs`; None: the sorted labels of y.
+
+    Returns
+    -------
+    issues : pandas.DataFrame, or structured ndarray without pandas
+        A row for every label, the least believable first, with the number of the row in y as the
+        frame's index, or as the field ``row``:
+
+        - ``is_label_issue``: whether the label is probably wrong. In each class there are as many
+          as the estimated noise says.
+        - ``label_quality``: in [0, 1], ``(1 + p_given - p_best_other) / 2``.
+        - ``given_label``, ``predicted_label``: the label, and the most probable one.
+
+    References
+    ----------
+    C. Northcutt et al., "Confident Learning", JAIR 70, 2021.
+    """
+    proba, given, classes = _judged(estimator, y, pred_probs, classes)
+    quality = label_quality(proba, given)
+    order = np.argsort(quality, kind="stable")
+    columns = {
+        "is_label_issue": find_issues(proba, given)[order],
+        "label_quality": quality[order],
+        "given_label": classes[given[order]],
+        "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
+    }
+    try:
+        import pandas as pd
+    except ImportError:
+        return _structured(order, columns)
+    return pd.DataFrame(columns, index=order)
+
+
+def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
+    """Estimate how true classes turn into given labels.
+
+    Parameters as in `find_label_issues`.
+
+    Returns
+    -------
+    matrix : ndarray of shape (n_classes, n_classes)
+        Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
+        A class that no row belongs to keeps its label.
+    """
+    proba, given, _ = _judged(estimator, y, pred_probs, classes)
+    joint = joint_distribution(proba, given).T
+    empty = joint.sum(axis=1) == 0
+    joint[empty, empty] = 1
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
+def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
+    """Estimate the share of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
+    proba, given, _ = _judged(estimator, y, pred_probs, classes)
+    return float(1 - np.trace(joint_distribution(proba, given)))
+
+
+def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
+    """Count for each class how many labels are wrong; parameters as in `find_label_issues`.
+
+    Returns
+    -------
+    table : pandas.DataFrame, or structured ndarray without pandas
+        A row a class, the class with the largest share of wrong labels first, with the class as
+        the frame's index, or as the field ``row``, and estimated numbers of rows:
+
+        - ``given``: rows with this label, ``believed``: rows that belong to the class.
+        - ``wrong_in``: rows with this label that belong elsewhere.
+        - ``wrong_out``: rows of this class with another label.
+        - ``label_noise``: ``wrong_in / given``.
+    """
+    proba, given, classes = _judged(estimator, y, pred_probs, classes)
+    counts = joint_distribution(proba, given) * len(given)
+    right, in_given, in_class = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    noise = (in_given - right) / np.maximum(in_given, 1)
+    order = np.argsort(-noise, kind="stable")
+    columns = {
+        "given": in_given[order],
+        "believed": in_class[order],
+        "wrong_in": (in_given - right)[order],
+        "wrong_out": (in_class - right)[order],
+        "label_noise": noise[order],
+    }
+    try:
+        import pandas as pd
+    except ImportError:
+        return _structured(classes[order], columns)
+    return pd.DataFrame(columns, index=classes[order])
+
+
+def _structured(rows, columns):
+    columns = {"row": rows, **columns}
+    table = np.empty(len(rows), dtype=[(name, value.dtype) for name, value in columns.items()])
+    for name, value in columns.items():
+        table[name] = value
+    return table
+
+
+def _judged(estimator, y, pred_probs, classes):
+    """Return probabilities (n, C), class numbers (n,) and classes (C,), checked."""
+    if (estimator is None) == (pred_probs is None):
+        raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
+    if estimator is not None:
+        proba, classes = estimator.soft_labels_, estimator.classes_
+        y = estimator.given_labels_ if y is None else np.asarray(y)
+    else:
+        if y is None:
+            raise ValueError("y must be given with pred_probs, got None; pass the given labels.")
+        proba, y = np.asarray(pred_probs), np.asarray(y)
+        classes = np.unique(y) if classes is None else np.asarray(classes)
+    if proba.ndim != 2 or y.ndim != 1 or len(proba) != len(y):
+        raise ValueError(
+            f"pred_probs must have shape (n_samples, n_classes) and y (n_samples,), got"
+            f" {proba.shape} and {y.shape}."
+        )
+    if proba.shape[1] != len(classes):
+        raise ValueError(
+            f"pred_probs must have a column for each class, got {proba.shape[1]} columns and"
+            f" {len(classes)} classes: {classes[:10].tolist()}; pass classes, the labels of its"
+            " columns."
+        )
+    if not np.isfinite(proba).all() or proba.min(initial=0) < 0:
+        raise ValueError("pred_probs must hold probabilities, got negative or non-finite numbers.")
+    order = np.argsort(classes)
+    place = np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)
+    given = order[place]
+    unknown = classes[given] != y
+    if unknown.any():
+        raise ValueError(
+            f"y must hold labels of classes, got {y[unknown].tolist()[0]!r}, which is none."
+        )
+    return proba, given, classes

@@ -1,0 +1,82 @@
+"""scikit-learn's own callbacks, such as its ProgressBar, on estimators that train a skorch net."""
+
+from skorch.callbacks import Callback
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:
+        """Stands in for scikit-learn's mixin, which came with 1.9."""
+
+    def with_callbacks(method):
+        """Return the method: there are no callbacks to end."""
+        return method
+
+
+class Listeners:
+    """The scikit-learn callbacks that were set on an estimator, told of each epoch of a fit.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Begins to fit.
+    X, y : inputs and labels
+        As the user gave them; scorers predict on them.
+    max_epochs : int
+        The most epochs that the fit may take.
+    """
+
+    def __init__(self, estimator, X, y, max_epochs):
+        self.estimator = estimator
+        self.data = {"X": X, "y": y}
+        self.context = None
+        if hasattr(estimator, "_skl_callbacks"):
+            self.context = estimator._init_callback_context(max_subtasks=max_epochs)
+            self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
+
+    def skorch_callbacks(self):
+        """Return the skorch callbacks that the net needs: one, or none if nobody listens."""
+        return [] if self.context is None else [("listeners", TellEpochs(self))]
+
+    def begin_epoch(self):
+        """Tell that an epoch begins."""
+        self.task = self.context.subcontext(task_name="epoch")
+        self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def end_epoch(self, net):
+        """Tell that an epoch is over; scorers get an estimator that holds the net as it is."""
+        self.task.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=lambda: {"net_": net},
+            **self.data,
+        )
+
+    def end(self):
+        """Tell that the fit is over."""
+        if self.context is not None:
+            self.context.call_on_fit_task_end(
+                estimator=self.estimator,
+                reconstruction_attributes=lambda: {"net_": self.estimator.net_},
+                **self.data,
+            )
+
+
+class TellEpochs(Callback):
+    """Tell the listeners of each epoch; a pickled or copied net has none."""
+
+    def __init__(self, listeners=None):
+        self.listeners = listeners
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Tell that an epoch begins."""
+        if self.listeners is not None:
+            self.listeners.begin_epoch()
+
+    def on_epoch_end(self, net, **kwargs):
+        """Tell that an epoch is over."""
+        if self.listeners is not None:
+            self.listeners.end_epoch(net)
+
+    def __reduce__(self):
+        return TellEpochs, ()

@@ -1,0 +1,111 @@
+"""What the pictures show; how they look is for eyes."""
+
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy.display import LabelIssuesDisplay, NoiseMatrixDisplay, TrainingDisplay
+from sknoisy.issues import noise_transition_matrix
+from sknoisy.noise import symmetric_noise
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = make_blobs(200, centers=3, random_state=1)
+    noisy = np.array(["ant", "bee", "cat"])[symmetric_noise(y, 0.2, random_state=0)]
+    return SyntheticMixClassifier(max_epochs=20, random_state=0).fit(X, noisy), noisy
+
+
+def draw_all(clf, noisy, ax=None):
+    yield NoiseMatrixDisplay.from_estimator(clf, ax=ax)
+    yield NoiseMatrixDisplay.from_predictions(noisy, clf.soft_labels_, ax=ax)
+    yield LabelIssuesDisplay.from_estimator(clf, ax=ax)
+    yield LabelIssuesDisplay.from_estimator(clf, np.zeros((200, 3, 4, 4)), ax=ax)
+    yield LabelIssuesDisplay.from_predictions(noisy, clf.soft_labels_, ax=ax)
+    yield TrainingDisplay.from_estimator(clf, ax=ax)
+
+
+def test_displays_draw_where_they_are_told_or_on_a_figure_of_their_own(fitted):
+    for own in draw_all(*fitted):
+        assert own.figure_ is own.ax_.figure
+        own.figure_.canvas.draw()
+    figure, ax = plt.subplots()
+    for display in draw_all(*fitted, ax=ax):
+        assert display.ax_ is ax
+        assert display.figure_ is figure
+
+
+def test_the_matrix_shows_mistakes_in_percent_and_masks_the_diagonal(fitted):
+    clf, _ = fitted
+    display = NoiseMatrixDisplay.from_estimator(clf)
+    matrix, shown = noise_transition_matrix(clf), display.im_.get_array()
+    assert shown.mask.tolist() == np.eye(3, dtype=bool).tolist()
+    np.testing.assert_allclose(shown.data[~shown.mask], 100 * matrix[~np.eye(3, dtype=bool)])
+    assert display.text_[0, 0].get_text() == f"{100 * matrix[0, 0]:.0f}"
+    assert [t.get_text() for t in display.ax_.get_yticklabels()] == ["ant", "bee", "cat"]
+
+
+def test_a_hundred_classes_get_no_numbers_and_few_names():
+    y = np.arange(100).repeat(3)
+    display = NoiseMatrixDisplay.from_predictions(y, np.eye(100)[y])
+    assert display.text_ is None
+    assert len(display.ax_.get_xticks()) == 25
+
+
+def test_the_worst_labels_come_first(fitted):
+    clf, noisy = fitted
+    table = clf.label_issues().head(5)
+    display = LabelIssuesDisplay.from_estimator(clf, n_rows=5)
+    assert [issue[0] for issue in display.issues] == table.index.tolist()
+    assert [issue[1] for issue in display.issues] == table["given_label"].tolist()
+    given, believed = display.bars_
+    row = table.index[0]
+    column = clf.classes_.tolist().index(noisy[row])
+    assert given.patches[0].get_width() == pytest.approx(clf.soft_labels_[row, column])
+    assert believed.patches[0].get_width() == pytest.approx(clf.soft_labels_[row].max())
+
+
+def test_images_are_the_rows_of_x_channels_last(fitted):
+    clf, _ = fitted
+    X = np.random.default_rng(0).integers(0, 256, (200, 3, 6, 5), dtype=np.uint8)
+    display = LabelIssuesDisplay.from_estimator(clf, X, n_rows=4)
+    worst = clf.label_issues().index[:4]
+    assert len(display.images_) == 4
+    image = display.images_[0].get_array()
+    expected = X[worst[0]].transpose(1, 2, 0).astype(float)
+    assert image.shape == (6, 5, 3)
+    assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] == pytest.approx(1)
+    assert "→" in display.text_[0].get_text()
+
+
+def test_phases_are_shaded_and_the_curves_are_the_history(fitted):
+    clf, _ = fitted
+    display = TrainingDisplay.from_estimator(clf)
+    assert [span.get_label() for span in display.spans_] == ["warmup", "mixup", "mix"]
+    for name, line in display.lines_.items():
+        np.testing.assert_allclose(line.get_ydata(), clf.history_[:, name])
+
+
+def test_one_epoch_is_a_picture_too():
+    X, y = make_blobs(60, centers=2, random_state=0)
+    clf = ALRClassifier(max_epochs=2, warmup_epochs=1, random_state=0).fit(X, y)
+    assert len(TrainingDisplay.from_estimator(clf).spans_) == 2
+
+
+def test_without_matplotlib_the_way_out_is_named(fitted, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="sknoisy\\[plot\\]"):
+        NoiseMatrixDisplay.from_estimator(fitted[0])

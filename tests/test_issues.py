@@ -1,0 +1,166 @@
+"""Tables of wrong labels: hand values, limits and invariances."""
+
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.issues import (
+    class_quality,
+    find_label_issues,
+    joint_distribution,
+    label_quality,
+    noise_rate,
+    noise_transition_matrix,
+)
+from sknoisy.noise import pair_noise
+
+PROBA = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.1, 0.9], [0.3, 0.7], [0.8, 0.2]])
+GIVEN = np.array([0, 0, 0, 1, 1, 1])
+
+
+def names(y):
+    return np.array(["ant", "bee", "cat", "dog"])[y]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = make_blobs(400, centers=3, random_state=1)
+    noisy = pair_noise(y, 0.2, random_state=0)
+    return ALRClassifier(max_epochs=40, random_state=0).fit(X, names(noisy)), y, noisy
+
+
+def test_quality_is_the_scaled_margin():
+    quality = label_quality([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [1, 0, 0]], np.array([0, 1, 2]))
+    np.testing.assert_allclose(quality, [0.75, 0.25, 0.0])
+
+
+def test_table_by_hand():
+    table = find_label_issues(pred_probs=PROBA, y=names(GIVEN))
+    assert list(table.columns) == [
+        "is_label_issue", "label_quality", "given_label", "predicted_label",
+    ]  # fmt: skip
+    assert table.index.tolist() == [1, 5, 2, 4, 0, 3]
+    assert table["is_label_issue"].tolist() == [True, True] + [False] * 4
+    assert table.loc[1, ["given_label", "predicted_label"]].tolist() == ["ant", "bee"]
+    assert table.loc[1, "label_quality"] == pytest.approx(0.2)
+
+
+def test_joint_counts_surely_classified_rows_by_hand():
+    """Thresholds are 0.6 for both classes; every row is sure of one."""
+    np.testing.assert_allclose(joint_distribution(PROBA, GIVEN), [[2 / 6, 1 / 6], [1 / 6, 2 / 6]])
+    assert noise_rate(pred_probs=PROBA, y=GIVEN) == pytest.approx(1 / 3)
+    table = class_quality(pred_probs=PROBA, y=GIVEN)
+    assert table.loc[0].tolist() == pytest.approx([3, 3, 1, 1, 1 / 3])
+
+
+def test_certain_and_right_labels_have_no_issue():
+    proba = np.eye(3)[[0, 1, 2, 1]]
+    table = find_label_issues(pred_probs=proba, y=[0, 1, 2, 1])
+    assert not table["is_label_issue"].any()
+    assert (table["label_quality"] == 1).all()
+    assert noise_rate(pred_probs=proba, y=[0, 1, 2, 1]) == 0
+    np.testing.assert_array_equal(
+        noise_transition_matrix(pred_probs=proba, y=[0, 1, 2, 1]), np.eye(3)
+    )
+
+
+def test_known_noise_is_estimated_from_the_true_posterior():
+    """Rows draw their label from p(true), flipped by a known matrix."""
+    rng, n = np.random.default_rng(0), 20_000
+    true = rng.integers(3, size=n)
+    flips = np.array([[0.8, 0.2, 0.0], [0.0, 0.9, 0.1], [0.3, 0.0, 0.7]])
+    given = (rng.random((n, 1)) > flips[true].cumsum(axis=1)).sum(axis=1)
+    proba = 0.85 * np.eye(3)[true] + 0.05
+    np.testing.assert_allclose(noise_transition_matrix(pred_probs=proba, y=given), flips, atol=0.02)
+    assert noise_rate(pred_probs=proba, y=given) == pytest.approx((given != true).mean(), abs=0.01)
+    table = find_label_issues(pred_probs=proba, y=given)
+    share = table["is_label_issue"].mean()
+    assert share == pytest.approx(noise_rate(pred_probs=proba, y=given), abs=1e-3)
+
+
+def test_rows_and_classes_in_any_order_give_the_same_table():
+    rng = np.random.default_rng(0)
+    proba, given = rng.dirichlet(np.ones(4), 200), rng.integers(4, size=200)
+    table = find_label_issues(pred_probs=proba, y=names(given))
+    rows, columns = rng.permutation(200), rng.permutation(4)
+    other = find_label_issues(
+        pred_probs=proba[rows][:, columns], y=names(given)[rows], classes=names(columns)
+    )
+    other.index = rows[other.index]
+    assert table.sort_index().equals(other.sort_index())
+
+
+def test_an_estimator_is_judged_by_its_soft_labels(fitted):
+    clf, _, noisy = fitted
+    np.testing.assert_array_equal(clf.given_labels_, names(noisy))
+    table = clf.label_issues()
+    same = find_label_issues(pred_probs=clf.soft_labels_, y=names(noisy))
+    assert table.equals(same)
+    assert table["label_quality"].is_monotonic_increasing
+    for function in (noise_rate, noise_transition_matrix):
+        assert np.allclose(function(clf), function(pred_probs=clf.soft_labels_, y=names(noisy)))
+
+
+def test_flipped_labels_are_found(fitted):
+    clf, y, noisy = fitted
+    issues = clf.label_issues()["is_label_issue"].sort_index().to_numpy()
+    wrong = noisy != y
+    assert (issues == wrong).mean() > 0.97
+    assert noise_rate(clf) == pytest.approx(wrong.mean(), abs=0.03)
+    assert class_quality(clf)["wrong_in"].sum() == pytest.approx(wrong.sum(), abs=10)
+
+
+@pytest.mark.parametrize("method", [SyntheticMixClassifier, MetaLabelNetClassifier])
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_every_method_keeps_its_given_labels(method):
+    X, y = make_blobs(100, centers=3, random_state=2)
+    clf = method(max_epochs=20, random_state=0).fit(X, names(y))
+    np.testing.assert_array_equal(clf.given_labels_, names(y))
+    assert len(clf.label_issues()) == 100
+
+
+def test_a_class_without_rows_is_kept():
+    proba = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    matrix = noise_transition_matrix(pred_probs=proba, y=[0, 1], classes=[0, 1, 2])
+    np.testing.assert_array_equal(matrix, np.eye(3))
+
+
+def test_without_pandas_a_structured_array(monkeypatch, fitted):
+    clf, _, _ = fitted
+    frame, quality = clf.label_issues(), class_quality(clf)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    table = clf.label_issues()
+    assert table.dtype.names == ("row", *frame.columns)
+    np.testing.assert_array_equal(table["row"], frame.index)
+    for name in frame.columns:
+        np.testing.assert_array_equal(table[name], frame[name])
+    np.testing.assert_array_equal(class_quality(clf)["row"], quality.index)
+
+
+def test_history_says_how_many_labels_changed(fitted):
+    clf, _, noisy = fitted
+    changed, confidence = (clf.history_[:, name] for name in ("labels_changed", "confidence"))
+    assert changed[: clf.warmup_epochs_] == [0.0] * clf.warmup_epochs_
+    assert confidence[: clf.warmup_epochs_] == [1.0] * clf.warmup_epochs_
+    believed = names(clf.soft_labels_.argmax(axis=1))
+    assert changed[-1] == pytest.approx((believed != names(noisy)).mean())
+    assert confidence[-1] == pytest.approx(clf.soft_labels_.max(axis=1).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either a fitted estimator or pred_probs"),
+        ({"pred_probs": PROBA}, "y must be given"),
+        ({"pred_probs": PROBA, "y": [0, 1]}, r"y \(n_samples,\), got \(6, 2\) and \(2,\)"),
+        ({"pred_probs": PROBA, "y": [0, 1, 2, 0, 0, 0]}, "2 columns and 3 classes"),
+        ({"pred_probs": PROBA, "y": [2, 0, 0, 0, 0, 0], "classes": [0, 1]}, "got 2, which is"),
+        ({"pred_probs": PROBA - 0.5, "y": GIVEN}, "must hold probabilities"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        find_label_issues(**arguments)
