@@ -216,7 +216,8 @@ class ALRClassifier(NoisyLabelClassifier):
     def _label_callback(self, pilot):
         warmup = self.warmup_epochs
         if warmup == "auto":
-            warmup = pilot.epochs_before_memorisation()
+            is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
+            warmup = 1 if is_plain else pilot.epochs_before_memorisation()
         if self.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"

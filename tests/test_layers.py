@@ -28,7 +28,17 @@ BELOW = {
     "issues": set(),
     "display": {"issues"},
     "listeners": set(),
-    "base": {"functional", "targets", "data", "backbones", "images", "net", "warmup", "issues", "listeners"},
+    "base": {
+        "functional",
+        "targets",
+        "data",
+        "backbones",
+        "images",
+        "net",
+        "warmup",
+        "issues",
+        "listeners",
+    },
 }
 METHOD = {*BELOW, "base"} - {"noise", "pipeline", "issues", "display", "listeners"}
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
