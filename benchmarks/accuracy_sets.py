@@ -25,6 +25,7 @@ TABLES = [
     "segmentation", "spambase", "splice", "vowel",
 ]  # fmt: skip
 SYNTHETIC = ["symmetric 20 %", "symmetric 40 %", "pair 35 %", "instance 30 %"]
+CLEAN = "none"
 TEXT_COMPONENTS = 100
 TEXT_TERMS = {"SVD": 20_000, "CSR": 5_000}
 
@@ -58,8 +59,15 @@ def names(folder):
     return pairs
 
 
+def clean(pairs):
+    """Return each set of the pairs once, with its true labels."""
+    return [(name, CLEAN) for name in dict.fromkeys(name for name, _ in pairs)]
+
+
 def noisy_labels(data, noise, seed):
     """Return the labels of a set under a noise."""
+    if noise == CLEAN:
+        return data.y
     if noise in data.given:
         return data.given[noise]
     kind, rate = noise.split()[0], float(noise.split()[1]) / 100

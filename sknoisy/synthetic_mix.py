@@ -91,6 +91,11 @@ def mix(matrix: Tensor, X: Tensor) -> Tensor:
     return (matrix @ X.flatten(start_dim=1).to(matrix.dtype)).unflatten(1, X.shape[1:])
 
 
+def auto_neighbors(n_classes: int) -> int:
+    """1 up to 5 classes, else 3: with few classes more neighbours are too often of another one."""
+    return 1 if n_classes <= 5 else 3
+
+
 def auto_schedule(warmup: int, max_epochs: int, start="auto", every="auto") -> tuple[int, int]:
     """Return the start of mixing and the update interval, in epochs, after the warm-up's end."""
     if start == "auto":
@@ -260,8 +265,10 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         of a torchvision model, such as 'resnet18', builds that, pretrained with
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
-    n_neighbors : int >= 1, default=3
-        Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1.
+    n_neighbors : 'auto' or int >= 1, default='auto'
+        Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto'
+        is 1 up to five classes, else 3: with few classes the neighbours where classes overlap are
+        too often of another one.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         The first epoch, counted from 1, after the warm-up: the epochs before it train on the given
         labels. 'auto' ends the warm-up where memorisation sets in: a net of its own, trained on
@@ -380,7 +387,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         self,
         module=None,
         *,
-        n_neighbors=3,
+        n_neighbors="auto",
         warmup_epochs="auto",
         mix_start="auto",
         target_momentum=0.9,
@@ -437,7 +444,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         return read_only(self._fitted_net().criterion_.clean_probability)
 
     def _check_params(self):
-        check_number(self.n_neighbors, "n_neighbors", Integral, 1)
+        check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.mix_start, "mix_start", Integral, 1, auto=True)
         check_number(self.target_momentum, "target_momentum", Real, 0, 1)
@@ -455,8 +462,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             warmup, self.max_epochs, self.mix_start, self.target_update_every
         )
         self._warn_if_idle(start, every)
+        n_neighbors = self.n_neighbors
+        if n_neighbors == "auto":
+            n_neighbors = auto_neighbors(len(self.classes_))
         return MixNeighbors(
-            n_neighbors=self.n_neighbors,
+            n_neighbors=n_neighbors,
             warmup_epochs=warmup,
             mix_start=start,
             target_momentum=self.target_momentum,

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from sknoisy import ALRClassifier, SyntheticMixClassifier, synthetic_mix
 from sknoisy.synthetic_mix import (
     MixNeighbors,
+    auto_neighbors,
     auto_schedule,
     clean_probability,
     linear_loss,
@@ -104,6 +105,10 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
     assert [callback.loss_at(e) is linear_loss for e in (1, 2, 3)] == [False, True, False]
     callback.mixup_loss = "ce"
     assert callback.loss_at(2) is not linear_loss
+
+
+def test_auto_neighbors_are_fewer_with_few_classes():
+    assert [auto_neighbors(n) for n in (2, 5, 6, 100)] == [1, 1, 3, 3]
 
 
 def test_auto_schedule_updates_about_eighteen_times():
