@@ -200,7 +200,16 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
             self._n_labels = len(labels)
+            if net.interrupted_ and (not net.history or _is_called_by_joblib()):
+                raise KeyboardInterrupt
         listeners.end()
+        if net.interrupted_:
+            warnings.warn(
+                f"Training interrupted by user after {len(net.history)} of {self.max_epochs}"
+                " epochs; the fit so far is kept.",
+                UserWarning,
+                stacklevel=4,
+            )
         if not np.isfinite(net.history[-1, "train_loss"]):
             warnings.warn(
                 f"Training diverged: the loss of the last epoch is"
@@ -527,6 +536,16 @@ def count_dimensions(X):
     while isinstance(X, list | tuple) and X:
         X, nested = X[0], nested + 1
     return nested + getattr(X, "ndim", 0)
+
+
+def _is_called_by_joblib():
+    """Tell whether this is one of several fits, as in cross-validation, in a worker or not."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("joblib."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _own_params(cls):

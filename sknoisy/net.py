@@ -71,6 +71,7 @@ class InnerNet(NeuralNet):
     def __init__(self, *args, amp=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.amp = amp
+        self.interrupted_ = False
         device = torch.device(self.device).type
         self._scaler = torch.amp.GradScaler(device) if amp == "fp16" else None
 
@@ -87,6 +88,16 @@ class InnerNet(NeuralNet):
     def torch_compile(self, module, name):
         """Compile the module alone: a callback swaps the criterion's loss between phases."""
         return module if name == "criterion" else super().torch_compile(module, name)
+
+    def fit_loop(self, *args, **kwargs):
+        """Train; note an interruption, of which skorch would not say a word."""
+        try:
+            return super().fit_loop(*args, **kwargs)
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            if self.history and "train_loss" not in self.history[-1]:
+                del self.history[-1]  # an epoch that did not end
+            raise
 
     def infer(self, x, **fit_params):
         """Return the module's logits, float32, for a batch."""

@@ -111,6 +111,8 @@ class LabelCallback(Callback, ABC):
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
         """Give held-out rows the net's own, out-of-sample, prediction."""
+        if net.history and "labels_changed" not in net.history[-1]:  # interrupted
+            LabelCallback.on_epoch_end(self, net)
         self.handle_.remove()
         del self.handle_
         held_out, self.held_out_ = self.held_out_, None

@@ -80,6 +80,8 @@ class Pilot:
         stop = ("stop", EarlyStopping(patience=patience))
         net = self.make_net(limit, GivenLabels(), [stop], self.hold_out)
         net.fit(self.X, np.arange(self.X.shape[0]))
+        if net.interrupted_:  # nothing is fitted yet that could be kept
+            raise KeyboardInterrupt
         losses = np.array(net.history[:, "valid_loss"], dtype=float)
         return 1 + int(np.nan_to_num(losses, nan=np.inf, posinf=np.inf).argmin())
 
