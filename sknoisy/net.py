@@ -1,5 +1,6 @@
 """The skorch net of the estimators: scales images on the device, mixes precisions."""
 
+import dis
 from collections.abc import Callable
 
 import torch
@@ -58,6 +59,15 @@ def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
     return moved
 
 
+def is_raised_by_code(error: KeyboardInterrupt) -> bool:
+    """Tell a `raise KeyboardInterrupt`, by which skorch's callbacks end training, from Ctrl-C."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    opcode = trace.tb_frame.f_code.co_code[trace.tb_lasti]
+    return opcode == dis.opmap["RAISE_VARARGS"]
+
+
 class InnerNet(NeuralNet):
     """skorch net whose passes run as `amp` says; its outputs are float32.
 
@@ -90,11 +100,11 @@ class InnerNet(NeuralNet):
         return module if name == "criterion" else super().torch_compile(module, name)
 
     def fit_loop(self, *args, **kwargs):
-        """Train; note an interruption, of which skorch would not say a word."""
+        """Train; note an interruption by Ctrl-C, of which skorch would not say a word."""
         try:
             return super().fit_loop(*args, **kwargs)
-        except KeyboardInterrupt:
-            self.interrupted_ = True
+        except KeyboardInterrupt as error:
+            self.interrupted_ = not is_raised_by_code(error)
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # an epoch that did not end
             raise

@@ -1,5 +1,7 @@
 """Ctrl-C keeps the fit so far, and says so; inside a search it ends the search."""
 
+import signal
+
 import numpy as np
 import pytest
 import skorch
@@ -24,11 +26,11 @@ class CtrlC(skorch.callbacks.Callback):
 
     def on_batch_end(self, net, training=False, **kwargs):
         if self.batch and len(net.history) > self.epochs and training:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == self.epochs and not self.batch:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -58,17 +60,30 @@ def test_an_interruption_of_the_pilot_ends_the_fit(monkeypatch):
 
     class Interrupted(warmup.GivenLabels):
         def on_epoch_end(self, net, **kwargs):
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(warmup, "GivenLabels", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         ALRClassifier(max_epochs=9).fit(X, y)
 
 
-@pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (2, "threading"), (2, "loky")])
+@pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (2, "loky")])
 def test_no_half_trained_fold_is_scored(n_jobs, backend):
     import joblib
 
     clf = ALRClassifier(max_epochs=3, warmup_epochs=1, callbacks=[CtrlC(1)], random_state=0)
     with joblib.parallel_backend(backend), pytest.raises(KeyboardInterrupt):
         cross_val_score(clf, X, y, cv=2, n_jobs=n_jobs)
+
+
+def test_callbacks_that_end_training_are_no_interruption():
+    class Enough(skorch.callbacks.Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    early = skorch.callbacks.EarlyStopping(monitor="train_loss", patience=1, threshold=10.0)
+    for stop in (Enough(), early):
+        clf = ALRClassifier(max_epochs=9, callbacks=[stop], random_state=0)
+        assert clf.fit(X, y).n_iter_ == 2
+        assert len(cross_val_score(clf, X, y, cv=2)) == 2
