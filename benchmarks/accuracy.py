@@ -278,6 +278,11 @@ def losses(rows, sets):
     return "\n".join(lines)
 
 
+def is_wanted(method, wanted):
+    """Tell whether a method is named, or its name holds a wanted part that is no whole name."""
+    return any(method == part if part in METHODS else part in method for part in wanted)
+
+
 def main(args):
     folder = args.data if args.data.is_dir() else None
     if folder is None:
@@ -289,7 +294,7 @@ def main(args):
     ]
     if args.clean:
         pairs = accuracy_sets.clean(pairs)
-    methods = [m for m in METHODS if not args.methods or any(w in m for w in args.methods)]
+    methods = [m for m in METHODS if not args.methods or is_wanted(m, args.methods)]
     path = args.out.with_suffix(".csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {key(row) for row in read(path)}
@@ -323,7 +328,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--sets", nargs="*", help="run only sets whose name holds one of these")
-    parser.add_argument("--methods", nargs="*", help="the same for methods")
+    parser.add_argument("--methods", nargs="*", help="the same for methods, or whole names")
     parser.add_argument("--clean", action="store_true", help="true labels: what do ours lose?")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)

@@ -37,6 +37,15 @@ from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
 from sknoisy.targets import LabelCallback, SoftTargetLoss
 from sknoisy.warmup import Pilot
 
+# What is meant for all rows, or for the user, has no place in a net that sees some of them.
+NOT_IN_PILOT = (
+    "callbacks",
+    "compile",
+    "iterator_train__sampler",
+    "iterator_train__batch_sampler",
+    "iterator_train__drop_last",
+    "iterator_train__shuffle",
+)
 MAX_SEED = np.iinfo(np.int32).max
 SKORCH_PREFIXES = (
     "module",
@@ -105,6 +114,14 @@ def check_choice(value, name, choices):
     """Raise ValueError unless value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+def plain_labels(y):
+    """Return labels of a nullable pandas type, none of them missing, as numpy's own type."""
+    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
+        return y
+    return y.to_numpy(dtype=plain)
 
 
 def split_by_label(train_split, labels, dataset, rows):
@@ -191,6 +208,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
 
     @with_callbacks
     def _fit(self, X, y, **fit_params):
+        self._check_skorch_params()
         device = resolve_device(self.device)
         listeners = Listeners(self, X, y, self.max_epochs)
         with unchanged_on_error(self), seeded(self.random_state, device):
@@ -200,7 +218,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
             self._n_labels = len(labels)
-            if net.interrupted_ and (not net.history or _is_called_by_joblib()):
+            if not net.history or (net.interrupted_ and _is_called_by_joblib()):
                 raise KeyboardInterrupt
         listeners.end()
         if net.interrupted_:
@@ -257,7 +275,8 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
     @property
     def given_labels_(self):
         """The labels of `fit`, in the order of X."""
-        return self.classes_[read_only(self._fitted_net().criterion_.given)]
+        given = self._fitted_net().criterion_.given
+        return self.classes_[read_only(given)]
 
     def label_issues(self):
         """Return a table of the training labels, those most probably wrong first.
@@ -419,9 +438,8 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
 
     def _validate_fit(self, X, y):
         """Return X as float32 and y as class numbers; set `classes_`."""
-        self._check_skorch_params()
         self._check_params()
-        X, y = self._validate(X, y, reset=True)
+        X, y = self._validate(X, plain_labels(y), reset=True)
         try:
             check_classification_targets(y)
             encoder = LabelEncoder().fit(y)
@@ -505,7 +523,8 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
                 callbacks=[*callbacks, *augment, ("labels", label_callback)],
                 train_split=train_split or hold_out,
                 verbose=0,
-                **{k: v for k, v in params.items() if not k.startswith(("callbacks", "compile"))},
+                **{k: v for k, v in params.items() if not k.startswith(NOT_IN_PILOT)},
+                iterator_train__shuffle=True,
             )
 
         steps_per_epoch = math.ceil(X.shape[0] / batch_size)

@@ -1,10 +1,11 @@
 """Pictures of label noise, in scikit-learn's Display convention; they need matplotlib."""
 
 from itertools import groupby
+from numbers import Integral
 
 import numpy as np
 
-from sknoisy.issues import find_label_issues, noise_transition_matrix
+from sknoisy.issues import judged, label_quality, noise_transition_matrix
 
 GIVEN, BELIEVED, THIRD = "#d95f02", "#1b6ca8", "#4d4d4d"  # told apart without colour vision too
 MAX_WRITTEN = 12  # classes whose cells have room for numbers
@@ -27,7 +28,8 @@ def _new_axes(ax, size):
 def _short(label, length=MAX_NAME):
     """Return the name, its middle left out if it is long: the ends tell names apart."""
     text, half = str(label), (length - 1) // 2
-    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+    text = text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+    return text.replace("$", r"\$")  # no mathematics
 
 
 def _class_ticks(classes):
@@ -71,7 +73,7 @@ class NoiseMatrixDisplay:
     def from_predictions(cls, y, pred_probs, *, classes=None, ax=None, cmap="Blues"):
         """Draw what out-of-sample probabilities (n_samples, n_classes) say about labels y."""
         matrix = noise_transition_matrix(y=y, pred_probs=pred_probs, classes=classes)
-        classes = np.unique(y) if classes is None else np.asarray(classes)
+        classes = judged(None, y, pred_probs, classes)[2]
         return cls(matrix, display_labels=classes).plot(ax=ax, cmap=cmap)
 
     def plot(self, *, ax=None, cmap="Blues"):
@@ -130,33 +132,30 @@ class LabelIssuesDisplay:
     @classmethod
     def from_estimator(cls, estimator, X=None, *, n_rows=12, ax=None):
         """Draw the worst labels of a fitted estimator; X as in fit shows images."""
-        return cls.from_predictions(
-            estimator.given_labels_,
-            estimator.soft_labels_,
-            X,
-            classes=estimator.classes_,
-            n_rows=n_rows,
-            ax=ax,
-        )
+        return cls._from_judged(judged(estimator, None, None, None), X, n_rows, ax)
 
     @classmethod
     def from_predictions(cls, y, pred_probs, X=None, *, classes=None, n_rows=12, ax=None):
         """Draw the worst of labels y under probabilities (n_samples, n_classes).
 
         X : images (n_samples, channels, height, width), (n_samples, height, width) or
-        (n_samples, height, width, channels), bytes or numbers; other X, or None, gives bars.
+        (n_samples, height, width, channels), bytes or numbers, or a Dataset of them; a table, or
+        None, gives bars.
         """
-        y, pred_probs = np.asarray(y), np.asarray(pred_probs)
-        classes = np.unique(y) if classes is None else np.asarray(classes)
-        table = find_label_issues(y=y, pred_probs=pred_probs, classes=classes)
-        rows = np.asarray(table["row"] if isinstance(table, np.ndarray) else table.index)[:n_rows]
-        column = {label: k for k, label in enumerate(classes.tolist())}
+        return cls._from_judged(judged(None, y, pred_probs, classes), X, n_rows, ax)
+
+    @classmethod
+    def _from_judged(cls, found, X, n_rows, ax):
+        if not isinstance(n_rows, Integral) or n_rows < 1:
+            raise ValueError(f"n_rows must be an integer of at least 1, got {n_rows!r}.")
+        proba, given, classes = found
+        rows = np.argsort(label_quality(proba, given), kind="stable")[:n_rows]
         issues = []
         for row in rows:
-            given, proba = y[row], pred_probs[row]
-            best = proba.argmax()
-            issues.append((row, given, classes[best], proba[column[given.item()]], proba[best]))
-        return cls(issues, images=_pictures(X, rows)).plot(ax=ax)
+            best = proba[row].argmax()
+            own = proba[row, given[row]]
+            issues.append((row, classes[given[row]], classes[best], own, proba[row, best]))
+        return cls(issues, images=_pictures(X, rows, len(given))).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw."""
@@ -186,32 +185,58 @@ class LabelIssuesDisplay:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
     def _plot_images(self, ax, columns, lines):
+        inches = ax.get_window_extent().width / ax.figure.dpi / columns  # of a picture
         for k, (image, issue) in enumerate(zip(self.images, self.issues, strict=True)):
-            left, top = k % columns, k // columns * 1.2
-            box = (left + 0.04, left + 0.96, top + 1.14, top + 0.22)
+            middle, top = k % columns + 0.5, k // columns * 1.2
+            high, wide = 0.46 * np.array(image.shape[:2]) / max(image.shape[:2])
+            centre = top + 0.68
+            box = (middle - wide, middle + wide, centre + high, centre - high)
             self.images_.append(ax.imshow(image, cmap="gray", extent=box))
-            line, size = f"{issue[1]} → {issue[2]}", 9
+            line = f"{_short(issue[1])} → {_short(issue[2])}"
             if len(line) > 14:
-                line, size = f"{_short(issue[1])}\n→ {_short(issue[2])}", 6.5
+                line = line.replace(" →", "\n→")
+            length = max(map(len, line.split("\n")))
+            size = min(9.0, 110 * inches / length, 30 * inches)
             self.text_.append(
-                ax.text(left + 0.5, top + 0.11, line, ha="center", va="center", fontsize=size)
+                ax.text(middle, top + 0.11, line, ha="center", va="center", fontsize=size)
             )
         ax.set(xlim=(0, columns), ylim=(1.2 * lines, 0), aspect="equal")
         ax.set_axis_off()
 
 
-def _pictures(X, rows):
-    """Return the rows of X as images, channels last and in [0, 1], or None if X holds none."""
-    if X is None or not hasattr(X, "ndim") or X.ndim not in (3, 4):
+def _pictures(X, rows, n_samples):
+    """Return the rows of X as images, channels last and in [0, 1], or None if X is a table."""
+    if X is None:
         return None
-    images = np.asarray(X[rows])
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
-        images = images.transpose(0, 2, 3, 1)
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    images = images.astype(np.float64)
-    low, high = images.min(initial=0), images.max(initial=1e-9)
-    return (images - low) / (high - low)
+    if not (hasattr(X, "__getitem__") and hasattr(X, "__len__")) or len(X) != n_samples:
+        length = len(X) if hasattr(X, "__len__") else type(X).__name__
+        raise ValueError(f"X must have {n_samples} rows, as the labels, got {length}.")
+    if hasattr(X, "iloc") or getattr(X, "ndim", 3) == 2:
+        return None
+    read = [X[int(row)] for row in rows]
+    images = [np.asarray(row[0] if isinstance(row, tuple) else row) for row in read]
+    if images[0].ndim < 2:
+        return None
+    return [_picture(image) for image in images]
+
+
+def _picture(image):
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
+        image = image.transpose(1, 2, 0)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        raise ValueError(
+            f"X must hold images with 1 or 3 channels, got rows of shape {image.shape}."
+        )
+    if image.dtype == np.uint8:
+        return image / 255
+    image = image.astype(np.float64)
+    low, high = min(image.min(), 0.0), image.max()
+    if low < 0 or high > 1:
+        low = image.min()
+        return (image - low) / max(high - low, 1e-12)
+    return image
 
 
 class TrainingDisplay:
@@ -245,9 +270,10 @@ class TrainingDisplay:
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
         """Draw the fit of an estimator."""
+        history = estimator.history_
         callback = dict(estimator.net_.callbacks_)["labels"]
-        phases = [callback.phase(epoch) for epoch in range(1, estimator.n_iter_ + 1)]
-        return cls(estimator.history_, phases=phases).plot(ax=ax)
+        phases = [callback.phase(epoch) for epoch in range(1, len(history) + 1)]
+        return cls(history, phases=phases).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Draw."""
@@ -288,7 +314,7 @@ class TrainingDisplay:
             )
             start = end
         ax.set(xlabel="epoch", ylabel="loss, nats", xlim=(0.5, len(epochs) + 0.5))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         low, high = min(0, ax.get_ylim()[0]), ax.get_ylim()[1]
         ax.set_ylim(low, high + 0.12 * (high - low))  # room for the names of the phases
         shares.set(ylabel="share of labels, mean confidence", ylim=(0, 1.16))

@@ -5,8 +5,7 @@ Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab'
 """
 
 import numpy as np
-
-ISSUE_COLUMNS = ("is_label_issue", "label_quality", "given_label", "predicted_label")
+from sklearn.exceptions import NotFittedError
 
 
 def label_quality(proba, given):
@@ -80,7 +79,8 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         Given labels; an estimator has kept those of its fit.
     pred_probs : array-like of shape (n_samples, n_classes) or None
         Probabilities, instead of an estimator's: out-of-sample ones, as of
-        ``cross_val_predict(clf, X, y, method="predict_proba")``.
+        ``cross_val_predict(clf, X, y, method="predict_proba")``. The columns of a frame may have
+        the classes as their names, in any order.
     classes : array-like of shape (n_classes,) or None
         Labels of the columns of `pred_probs`; None: the sorted labels of y.
 
@@ -99,7 +99,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     ----------
     C. Northcutt et al., "Confident Learning", JAIR 70, 2021.
     """
-    proba, given, classes = _judged(estimator, y, pred_probs, classes)
+    proba, given, classes = judged(estimator, y, pred_probs, classes)
     quality = label_quality(proba, given)
     order = np.argsort(quality, kind="stable")
     columns = {
@@ -126,7 +126,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
         A class that no row belongs to keeps its label.
     """
-    proba, given, _ = _judged(estimator, y, pred_probs, classes)
+    proba, given, _ = judged(estimator, y, pred_probs, classes)
     joint = joint_distribution(proba, given).T
     empty = joint.sum(axis=1) == 0
     joint[empty, empty] = 1
@@ -135,7 +135,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the share of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
-    proba, given, _ = _judged(estimator, y, pred_probs, classes)
+    proba, given, _ = judged(estimator, y, pred_probs, classes)
     return float(1 - np.trace(joint_distribution(proba, given)))
 
 
@@ -153,7 +153,7 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``wrong_out``: rows of this class with another label.
         - ``label_noise``: ``wrong_in / given``.
     """
-    proba, given, classes = _judged(estimator, y, pred_probs, classes)
+    proba, given, classes = judged(estimator, y, pred_probs, classes)
     counts = joint_distribution(proba, given) * len(given)
     right, in_given, in_class = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     noise = (in_given - right) / np.maximum(in_given, 1)
@@ -180,37 +180,88 @@ def _structured(rows, columns):
     return table
 
 
-def _judged(estimator, y, pred_probs, classes):
+def judged(estimator, y, pred_probs, classes):
     """Return probabilities (n, C), class numbers (n,) and classes (C,), checked."""
     if (estimator is None) == (pred_probs is None):
         raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
     if estimator is not None:
-        proba, classes = estimator.soft_labels_, estimator.classes_
-        y = estimator.given_labels_ if y is None else np.asarray(y)
+        proba, classes = _believed(estimator), estimator.classes_
+        y = estimator.given_labels_ if y is None else _labels(y, "y")
     else:
         if y is None:
             raise ValueError("y must be given with pred_probs, got None; pass the given labels.")
-        proba, y = np.asarray(pred_probs), np.asarray(y)
-        classes = np.unique(y) if classes is None else np.asarray(classes)
-    if proba.ndim != 2 or y.ndim != 1 or len(proba) != len(y):
+        y = _labels(y, "y")
+        proba, classes = _probabilities(pred_probs, y, classes)
+    if len(proba) != len(y):
         raise ValueError(
-            f"pred_probs must have shape (n_samples, n_classes) and y (n_samples,), got"
-            f" {proba.shape} and {y.shape}."
+            f"y must have a label for each row of the probabilities, got {len(y)} labels and"
+            f" {len(proba)} rows."
         )
-    if proba.shape[1] != len(classes):
-        raise ValueError(
-            f"pred_probs must have a column for each class, got {proba.shape[1]} columns and"
-            f" {len(classes)} classes: {classes[:10].tolist()}; pass classes, the labels of its"
-            " columns."
-        )
-    if not np.isfinite(proba).all() or proba.min(initial=0) < 0:
-        raise ValueError("pred_probs must hold probabilities, got negative or non-finite numbers.")
     order = np.argsort(classes)
     place = np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)
     given = order[place]
     unknown = classes[given] != y
     if unknown.any():
-        raise ValueError(
-            f"y must hold labels of classes, got {y[unknown].tolist()[0]!r}, which is none."
-        )
+        raise ValueError(f"y must hold labels of classes, got {y[unknown].tolist()[0]!r}.")
     return proba, given, classes
+
+
+def _believed(estimator):
+    try:
+        return estimator.soft_labels_
+    except NotFittedError:
+        raise
+    except AttributeError as error:
+        raise TypeError(
+            f"estimator must be one of this library's, got {type(estimator).__name__}. Of a"
+            " Pipeline pass pipeline[-1], of a search search.best_estimator_; for other"
+            " classifiers pass y and pred_probs=cross_val_predict(clf, X, y,"
+            " method='predict_proba')."
+        ) from error
+
+
+def _labels(labels, name):
+    """Return labels as an array (n,), none of them missing."""
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"{name} must have shape (n,), n at least 1, got {labels.shape}.")
+    try:
+        is_missing = bool((labels != labels).any())  # NaN is unlike itself
+        np.unique(labels)
+    except TypeError:
+        is_missing = True
+    if is_missing:
+        raise ValueError(f"{name} must hold labels of one type, none of them missing.")
+    return labels
+
+
+def _probabilities(pred_probs, y, classes):
+    """Return probabilities (n, C), checked, and the classes of their columns."""
+    names = list(getattr(pred_probs, "columns", []))
+    if names and names != list(range(len(names))):  # a frame says what its columns are
+        if classes is not None and sorted(names) != sorted(np.asarray(classes).tolist()):
+            raise ValueError(f"pred_probs must have the columns of classes, got {names[:10]}.")
+        classes = names
+    try:
+        proba = np.asarray(pred_probs, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"pred_probs must hold numbers, got {error}.") from error
+    classes = np.unique(y) if classes is None else _labels(classes, "classes")
+    if len(np.unique(classes)) < len(classes):
+        raise ValueError(f"classes must differ from each other, got {classes.tolist()[:10]}.")
+    if proba.ndim != 2 or proba.shape[1] != len(classes):
+        raise ValueError(
+            f"pred_probs must have shape (n_samples, n_classes), a column for each class, got"
+            f" {proba.shape} and {len(classes)} classes: {classes[:10].tolist()}; pass classes,"
+            " the labels of its columns."
+        )
+    total = proba.sum(axis=1)
+    bad = np.flatnonzero(~(np.isfinite(total) & (proba.min(axis=1) >= 0) & (abs(total - 1) < 0.01)))
+    if len(bad):
+        raise ValueError(
+            f"pred_probs must hold probabilities, rows that sum to 1, got"
+            f" {proba[bad[0]][:10].tolist()} in row {bad[0]}."
+        )
+    return proba, classes

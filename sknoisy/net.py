@@ -1,6 +1,7 @@
 """The skorch net of the estimators: scales images on the device, mixes precisions."""
 
 import dis
+import signal
 from collections.abc import Callable
 
 import torch
@@ -61,9 +62,12 @@ def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
 
 def is_raised_by_code(error: KeyboardInterrupt) -> bool:
     """Tell a `raise KeyboardInterrupt`, by which skorch's callbacks end training, from Ctrl-C."""
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next
+    if trace.tb_frame.f_code is handler:
+        return False
     opcode = trace.tb_frame.f_code.co_code[trace.tb_lasti]
     return opcode == dis.opmap["RAISE_VARARGS"]
 

@@ -99,6 +99,37 @@ def test_phases_are_shaded_and_the_curves_are_the_history(fitted):
         np.testing.assert_allclose(line.get_ydata(), clf.history_[:, name])
 
 
+def test_labels_of_any_type_and_names_with_dollars_are_drawn():
+    X, y = make_blobs(60, centers=2, random_state=1)
+    labels = np.array(["a $^$", "b"], dtype=object)[y]
+    clf = ALRClassifier(max_epochs=3, random_state=0).fit(X, labels)
+    for display in (NoiseMatrixDisplay, LabelIssuesDisplay):
+        display.from_estimator(clf).figure_.canvas.draw()
+
+
+def test_pictures_keep_their_shape_and_may_come_from_a_dataset(fitted):
+    clf, _ = fitted
+    images = np.random.default_rng(0).normal(size=(200, 4, 10))
+    for X in (images, [(image, 0) for image in images]):
+        display = LabelIssuesDisplay.from_estimator(clf, X, n_rows=2)
+        left, right, bottom, top = display.images_[0].get_extent()
+        assert (bottom - top) / (right - left) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_rows": 0}, "n_rows must be an integer of at least 1, got 0"),
+        ({"X": np.zeros((50, 4, 4))}, "X must have 200 rows, as the labels, got 50"),
+        ({"X": 3}, "X must have 200 rows"),
+        ({"X": np.zeros((200, 4, 8, 8))}, "1 or 3 channels"),
+    ],
+)
+def test_wrong_arguments_are_named(fitted, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LabelIssuesDisplay.from_estimator(fitted[0], **arguments)
+
+
 def test_one_epoch_is_a_picture_too():
     X, y = make_blobs(60, centers=2, random_state=0)
     clf = ALRClassifier(max_epochs=2, warmup_epochs=1, random_state=0).fit(X, y)

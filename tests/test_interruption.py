@@ -76,6 +76,18 @@ def test_no_half_trained_fold_is_scored(n_jobs, backend):
         cross_val_score(clf, X, y, cv=2, n_jobs=n_jobs)
 
 
+def test_a_handler_written_in_python_is_an_interruption_too():
+    def handle(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.warns(UserWarning, match="interrupted"):
+            ALRClassifier(max_epochs=3, callbacks=[CtrlC(1)], random_state=0).fit(X, y)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_callbacks_that_end_training_are_no_interruption():
     class Enough(skorch.callbacks.Callback):
         def on_epoch_end(self, net, **kwargs):

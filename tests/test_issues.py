@@ -3,8 +3,12 @@
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.issues import (
@@ -155,12 +159,51 @@ def test_history_says_how_many_labels_changed(fitted):
     [
         ({}, "either a fitted estimator or pred_probs"),
         ({"pred_probs": PROBA}, "y must be given"),
-        ({"pred_probs": PROBA, "y": [0, 1]}, r"y \(n_samples,\), got \(6, 2\) and \(2,\)"),
-        ({"pred_probs": PROBA, "y": [0, 1, 2, 0, 0, 0]}, "2 columns and 3 classes"),
-        ({"pred_probs": PROBA, "y": [2, 0, 0, 0, 0, 0], "classes": [0, 1]}, "got 2, which is"),
+        ({"pred_probs": PROBA, "y": [0, 1]}, "got 2 labels and 6 rows"),
+        ({"pred_probs": PROBA, "y": [0, 1, 2, 0, 0, 0]}, r"got \(6, 2\) and 3 classes"),
+        (
+            {"pred_probs": PROBA, "y": [2, 0, 0, 0, 0, 0], "classes": [0, 1]},
+            "labels of classes, got 2",
+        ),
         ({"pred_probs": PROBA - 0.5, "y": GIVEN}, "must hold probabilities"),
+        ({"pred_probs": PROBA * 5, "y": GIVEN}, "rows that sum to 1, got .* in row 0"),
+        ({"pred_probs": PROBA, "y": [np.nan, 0, 0, 1, 1, 1]}, "none of them missing"),
+        ({"pred_probs": PROBA, "y": [None, *"abbab"]}, "none of them missing"),
+        ({"pred_probs": PROBA, "y": GIVEN, "classes": [0, 0]}, "classes must differ"),
+        ({"pred_probs": np.empty((0, 2)), "y": []}, "n at least 1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         find_label_issues(**arguments)
+
+
+def test_columns_of_a_frame_are_matched_by_their_names():
+    frame = pd.DataFrame(PROBA[:, ::-1], columns=["bee", "ant"])
+    expected = find_label_issues(pred_probs=PROBA, y=names(GIVEN))
+    assert find_label_issues(pred_probs=frame, y=names(GIVEN)).equals(expected)
+    with pytest.raises(ValueError, match="columns of classes"):
+        find_label_issues(pred_probs=frame, y=names(GIVEN), classes=["ant", "cow"])
+
+
+@pytest.mark.parametrize("estimator", [LogisticRegression(), make_pipeline(ALRClassifier())])
+def test_other_estimators_are_told_what_to_pass(estimator):
+    with pytest.raises(TypeError, match="pipeline\\[-1\\].*cross_val_predict"):
+        find_label_issues(estimator)
+
+
+def test_an_unfitted_estimator_says_so():
+    with pytest.raises(NotFittedError):
+        ALRClassifier().label_issues()
+    with pytest.raises(NotFittedError):
+        _ = ALRClassifier().given_labels_
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "boolean", "string", "category"])
+def test_labels_keep_their_type(dtype):
+    X, y = make_blobs(60, centers=2, random_state=1)
+    series = pd.Series(y.astype(str) if dtype == "string" else y).astype(dtype)
+    clf = ALRClassifier(max_epochs=3, random_state=0).fit(X, series)
+    expected = {"Int64": int, "boolean": bool, "string": str, "category": int}[dtype]
+    assert all(type(label) is expected for label in clf.given_labels_.tolist())
+    assert (clf.label_issues().sort_index()["given_label"] == series.astype(expected)).all()

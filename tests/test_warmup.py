@@ -98,3 +98,12 @@ def test_a_diverging_pilot_ends_the_warmup_after_one_epoch(noisy):
             X, y
         )
     assert clf.warmup_epochs_ == 1
+
+
+def test_samplers_made_for_all_rows_stay_out_of_the_pilot(noisy):
+    sampler = torch.utils.data.WeightedRandomSampler(np.ones(300), 300)
+    for params in (
+        {"iterator_train__sampler": sampler, "iterator_train__shuffle": False},
+        {"iterator_train__drop_last": True, "batch_size": 290},
+    ):
+        ALRClassifier(max_epochs=4, random_state=0, **params).fit(*noisy)
