@@ -7,14 +7,17 @@ Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab'
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+LEAST_PROBABILITY = 0.01
+
 
 def label_quality(proba, given):
     """Return how well each label fits, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
 
-    Below 0.5 another class is more probable than the given one.
+    Below 0.5 another class is more probable than the given one. A given probability below 0.01
+    counts as 0.01: differences that small tell nothing, and the other class's lead decides.
     """
     proba, rows = np.asarray(proba, dtype=np.float64), np.arange(len(given))
-    own = proba[rows, given]
+    own = np.maximum(proba[rows, given], LEAST_PROBABILITY)
     others = proba.copy()
     others[rows, given] = -np.inf
     return np.clip((1 + own - others.max(axis=1)) / 2, 0, 1)

@@ -38,7 +38,12 @@ def fitted():
 
 def test_quality_is_the_scaled_margin():
     quality = label_quality([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [1, 0, 0]], np.array([0, 1, 2]))
-    np.testing.assert_allclose(quality, [0.75, 0.25, 0.0])
+    np.testing.assert_allclose(quality, [0.75, 0.25, 0.005])
+
+
+def test_tiny_probabilities_of_the_given_label_count_alike():
+    quality = label_quality([[1e-9, 0.8, 0.2], [1e-3, 0.5, 0.499]], np.array([0, 0]))
+    np.testing.assert_allclose(quality, [0.105, 0.255])
 
 
 def test_table_by_hand():
