@@ -93,7 +93,7 @@ class NoiseMatrixDisplay:
                 text = f"{100 * share:.0f}" if share >= 0.005 else ""
                 self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", color=colour)
         places, names = _class_ticks(self.display_labels)
-        upright = 0 if sum(map(len, names)) <= 30 else 90
+        upright = 0 if sum(map(len, names)) <= 20 else 90
         ax.set_xticks(places, names, rotation=upright)
         ax.set_yticks(places, names)
         ax.set(xlabel="given label", ylabel="believed class")
@@ -165,9 +165,8 @@ class LabelIssuesDisplay:
             self._plot_bars(ax)
         else:
             columns = min(len(self.issues), 6)
-            lines = -(-len(self.issues) // columns)
-            ax = _new_axes(ax, (1.5 * columns, 1.75 * lines))
-            self._plot_images(ax, columns, lines)
+            ax = _new_axes(ax, (1.5 * columns, 1.8 * -(-len(self.issues) // columns)))
+            self._plot_images(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -184,21 +183,29 @@ class LabelIssuesDisplay:
         ax.set(xlabel="probability", xlim=(0, 1))
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
 
-    def _plot_images(self, ax, columns, lines):
-        inches = ax.get_window_extent().width / ax.figure.dpi / columns  # of a picture
-        for k, (image, issue) in enumerate(zip(self.images, self.issues, strict=True)):
+    def _plot_images(self, ax):
+        box, n = ax.get_window_extent(), len(self.issues)
+        columns = round(np.sqrt(1.2 * n * box.width / box.height))  # cells are 1 wide, 1.2 high
+        columns = min(max(columns, 1), n)
+        lines = -(-n // columns)
+        inches = min(box.width / columns, box.height / (1.2 * lines)) / ax.figure.dpi  # of a cell
+        pairs = [(_short(issue[1]), _short(issue[2])) for issue in self.issues]
+        longest = max(len(given) + len(believed) + 3 for given, believed in pairs)
+        arrow = " → " if longest <= 13 * inches else "\n→ "
+        widest = (
+            longest if arrow == " → " else 2 + max(len(name) for pair in pairs for name in pair)
+        )
+        size = max(4.0, min(9.0, 110 * inches / widest))
+        for k, (image, names) in enumerate(zip(self.images, pairs, strict=True)):
             middle, top = k % columns + 0.5, k // columns * 1.2
             high, wide = 0.46 * np.array(image.shape[:2]) / max(image.shape[:2])
-            centre = top + 0.68
-            box = (middle - wide, middle + wide, centre + high, centre - high)
-            self.images_.append(ax.imshow(image, cmap="gray", extent=box))
-            line = f"{_short(issue[1])} → {_short(issue[2])}"
-            if len(line) > 14:
-                line = line.replace(" →", "\n→")
-            length = max(map(len, line.split("\n")))
-            size = min(9.0, 110 * inches / length, 30 * inches)
+            centre = top + 0.7
+            place = (middle - wide, middle + wide, centre + high, centre - high)
+            self.images_.append(ax.imshow(image, cmap="gray", extent=place))
             self.text_.append(
-                ax.text(middle, top + 0.11, line, ha="center", va="center", fontsize=size)
+                ax.text(
+                    middle, top + 0.11, arrow.join(names), ha="center", va="center", fontsize=size
+                )
             )
         ax.set(xlim=(0, columns), ylim=(1.2 * lines, 0), aspect="equal")
         ax.set_axis_off()
