@@ -75,6 +75,15 @@ def test_the_scoring_monitor_scores_the_network_of_the_epoch(method, data):
     assert scores[0] == pytest.approx(short.score(*data))
 
 
+def test_the_scoring_monitor_follows_the_folds_of_a_grid_search(data):
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    clf = ALRClassifier(max_epochs=3, random_state=0).set_callbacks(monitor)
+    GridSearchCV(clf, {"lr": [0.001, 0.01]}, cv=2).fit(*data)
+    told = [entry["task_name"] for entry in monitor.get_logs(select="most_recent").data]
+    assert told.count("fit") == 5  # two settings in two folds, and the best on all rows
+    assert told.count("epoch") == 15
+
+
 def test_a_failing_fit_ends_its_callbacks(data):
     count = Count()
     with pytest.raises(ValueError, match="momentum"):
