@@ -47,5 +47,5 @@ def test_held_out_batches_are_scored_by_cross_entropy_in_every_phase():
 
 def test_table_is_a_buffer_and_no_parameter():
     criterion = SoftTargetLoss(torch.eye(3))
-    assert list(criterion.state_dict()) == ["targets"]
+    assert list(criterion.state_dict()) == ["targets", "given"]
     assert not list(criterion.parameters())
