@@ -27,10 +27,13 @@ from sknoisy.data import (
     DatasetRows,
     RowDataset,
     as_array,
+    count_dimensions,
     is_dataset,
+    plain_labels,
     stored_type,
 )
 from sknoisy.images import build_augmentation
+from sknoisy.interruption import is_called_by_joblib
 from sknoisy.issues import find_label_issues
 from sknoisy.listeners import CallbackSupportMixin, Listeners, with_callbacks
 from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
@@ -114,14 +117,6 @@ def check_choice(value, name, choices):
     """Raise ValueError unless value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
-
-
-def plain_labels(y):
-    """Return labels of a nullable pandas type, none of them missing, as numpy's own type."""
-    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
-    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
-        return y
-    return y.to_numpy(dtype=plain)
 
 
 def split_by_label(train_split, labels, dataset, rows):
@@ -218,7 +213,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
             self._n_labels = len(labels)
-            if not net.history or (net.interrupted_ and _is_called_by_joblib()):
+            if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
         listeners.end()
         if net.interrupted_:
@@ -547,24 +542,6 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             verbose=self.verbose,
             **params,
         )
-
-
-def count_dimensions(X):
-    """Return how many dimensions X has, without making an array of it."""
-    nested = 0
-    while isinstance(X, list | tuple) and X:
-        X, nested = X[0], nested + 1
-    return nested + getattr(X, "ndim", 0)
-
-
-def _is_called_by_joblib():
-    """Tell whether this is one of several fits, as in cross-validation, in a worker or not."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("joblib."):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _own_params(cls):

@@ -317,3 +317,19 @@ def _drawn(sampler):
 
 def _shuffled(n_samples, generator):
     return torch.randperm(n_samples, generator=generator).numpy()
+
+
+def count_dimensions(X):
+    """Return how many dimensions X has, without making an array of it."""
+    nested = 0
+    while isinstance(X, list | tuple) and X:
+        X, nested = X[0], nested + 1
+    return nested + getattr(X, "ndim", 0)
+
+
+def plain_labels(y):
+    """Return labels of a nullable pandas type, none of them missing, as numpy's own type."""
+    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
+        return y
+    return y.to_numpy(dtype=plain)

@@ -54,13 +54,13 @@ def joint_distribution(proba, given):
     return counts / counts.sum()
 
 
-def find_issues(proba, given):
+def find_issues(proba, given, quality):
     """Return which labels are issues, bool (n,): in each class as many as its estimated noise.
 
     Of the rows given a class, the worst are taken, at most all to which another class is nearer.
     """
     n_classes = np.shape(proba)[1]
-    quality, wrong = label_quality(proba, given), joint_distribution(proba, given)
+    wrong = joint_distribution(proba, given)
     np.fill_diagonal(wrong, 0)
     wanted = np.rint(wrong.sum(axis=1) * len(given)).astype(int)
     issues = np.zeros(len(given), dtype=bool)
@@ -106,16 +106,12 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     quality = label_quality(proba, given)
     order = np.argsort(quality, kind="stable")
     columns = {
-        "is_label_issue": find_issues(proba, given)[order],
+        "is_label_issue": find_issues(proba, given, quality)[order],
         "label_quality": quality[order],
         "given_label": classes[given[order]],
         "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
     }
-    try:
-        import pandas as pd
-    except ImportError:
-        return _structured(order, columns)
-    return pd.DataFrame(columns, index=order)
+    return _table(order, columns)
 
 
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -168,19 +164,20 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         "wrong_out": (in_class - right)[order],
         "label_noise": noise[order],
     }
+    return _table(classes[order], columns)
+
+
+def _table(rows, columns):
+    """Return a frame with `rows` as its index, or without pandas a structured array."""
     try:
         import pandas as pd
     except ImportError:
-        return _structured(classes[order], columns)
-    return pd.DataFrame(columns, index=classes[order])
-
-
-def _structured(rows, columns):
-    columns = {"row": rows, **columns}
-    table = np.empty(len(rows), dtype=[(name, value.dtype) for name, value in columns.items()])
-    for name, value in columns.items():
-        table[name] = value
-    return table
+        columns = {"row": rows, **columns}
+        table = np.empty(len(rows), dtype=[(name, value.dtype) for name, value in columns.items()])
+        for name, value in columns.items():
+            table[name] = value
+        return table
+    return pd.DataFrame(columns, index=rows)
 
 
 def judged(estimator, y, pred_probs, classes):

@@ -28,6 +28,7 @@ from sknoisy.trusted import (
     check_meta_labels,
     lowest_losses,
     unpack,
+    warn_if_cut,
 )
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
@@ -630,7 +631,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         check_choice(self.hypergradient, "hypergradient", ("auto", *METHODS))
 
     def _check_fit_params(self, X, labels, meta_X, meta_y, trusted, unlabeled_X):
-        self._warn_if_cut(meta_X, len(labels))
+        warn_if_cut(meta_X, len(labels))
         rows, pinned = None, None
         if trusted is not None:
             if meta_X is not None or meta_y is not None:
@@ -681,19 +682,6 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             return self._validate(X, reset=False)
         except ValueError as error:
             raise ValueError(f"{name} must be rows like those of X: {error}") from error
-
-    def _warn_if_cut(self, meta_X, n_samples):
-        if meta_X is None or isinstance(meta_X, tuple) or not hasattr(meta_X, "__len__"):
-            return
-        length = meta_X.shape[0] if hasattr(meta_X, "shape") else len(meta_X)
-        if length == n_samples:
-            warnings.warn(
-                f"meta_X has as many rows as X, {length}: scikit-learn's cross-validation would"
-                " cut it to each fold. Pass 1-tuples, meta_X=(meta_X,) and meta_y=(meta_y,), which"
-                " are never cut.",
-                UserWarning,
-                stacklevel=5,
-            )
 
     def _label_callback(self, pilot, trusted, pinned):
         warmup = self.warmup_epochs

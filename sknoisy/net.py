@@ -1,7 +1,5 @@
 """The skorch net of the estimators: scales images on the device, mixes precisions."""
 
-import dis
-import signal
 from collections.abc import Callable
 
 import torch
@@ -9,6 +7,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
+
+from sknoisy.interruption import is_raised_by_code
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,18 +58,6 @@ def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
             f" {tuple(X.shape)} on {X.device}, got {got}."
         )
     return moved
-
-
-def is_raised_by_code(error: KeyboardInterrupt) -> bool:
-    """Tell a `raise KeyboardInterrupt`, by which skorch's callbacks end training, from Ctrl-C."""
-    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace.tb_frame.f_code is handler:
-        return False
-    opcode = trace.tb_frame.f_code.co_code[trace.tb_lasti]
-    return opcode == dis.opmap["RAISE_VARARGS"]
 
 
 class InnerNet(NeuralNet):

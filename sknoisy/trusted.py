@@ -1,5 +1,6 @@
 """Trusted rows: checked once, and drawn in batches that mirror their classes."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,3 +117,18 @@ def lowest_losses(losses: Tensor, labels: Tensor, share: float, most: int) -> Te
         count = min(most, max(1, int(share * len(members))))
         chosen.append(members[losses[members].argsort()[:count]])
     return torch.cat(chosen)
+
+
+def warn_if_cut(meta_X, n_samples):
+    """Warn where meta_X is as long as X: cross-validation would cut it."""
+    if meta_X is None or isinstance(meta_X, tuple) or not hasattr(meta_X, "__len__"):
+        return
+    length = meta_X.shape[0] if hasattr(meta_X, "shape") else len(meta_X)
+    if length == n_samples:
+        warnings.warn(
+            f"meta_X has as many rows as X, {length}: scikit-learn's cross-validation would"
+            " cut it to each fold. Pass 1-tuples, meta_X=(meta_X,) and meta_y=(meta_y,), which"
+            " are never cut.",
+            UserWarning,
+            stacklevel=5,
+        )

@@ -17,7 +17,8 @@ BELOW = {
     "standardize": set(),
     "images": {"standardize"},
     "backbones": {"standardize", "images"},
-    "net": set(),
+    "interruption": set(),
+    "net": {"interruption"},
     "features": {"functional", "net"},
     "neighbors": set(),
     "hypergradient": {"functional"},
@@ -38,9 +39,10 @@ BELOW = {
         "warmup",
         "issues",
         "listeners",
+        "interruption",
     },
 }
-METHOD = {*BELOW, "base"} - {"noise", "pipeline", "issues", "display", "listeners"}
+METHOD = {*BELOW, "base"} - {"noise", "pipeline", "issues", "display", "listeners", "interruption"}
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
 
 
