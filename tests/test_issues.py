@@ -65,6 +65,21 @@ def test_joint_counts_surely_classified_rows_by_hand():
     assert table.loc[0].tolist() == pytest.approx([3, 3, 1, 1, 1 / 3])
 
 
+UNSURE = np.array([[0.9, 0.1], [0.9, 0.1], [0.45, 0.55], [0.2, 0.8], [0.2, 0.8]])
+
+
+def test_unsure_rows_count_like_the_others_with_their_label():
+    """Row 2 reaches neither threshold, 0.75 and 0.8: its label keeps its three rows of five."""
+    joint = joint_distribution(UNSURE, np.array([0, 0, 0, 1, 1]))
+    np.testing.assert_allclose(joint, [[3 / 5, 0], [0, 2 / 5]])
+
+
+def test_no_more_issues_than_the_noise_says():
+    table = find_label_issues(pred_probs=UNSURE, y=[0, 0, 0, 1, 1])
+    assert table.loc[2, "label_quality"] == pytest.approx(0.45)
+    assert not table["is_label_issue"].any()
+
+
 def test_certain_and_right_labels_have_no_issue():
     proba = np.eye(3)[[0, 1, 2, 1]]
     table = find_label_issues(pred_probs=proba, y=[0, 1, 2, 1])
