@@ -12,6 +12,7 @@ import argparse
 import warnings
 from contextlib import nullcontext
 from copy import deepcopy
+from functools import partial
 from time import perf_counter
 
 import machine
@@ -89,7 +90,7 @@ class Loop:
             logits = self.forward(self.X[rows])
             predicted = logits.detach().softmax(dim=1)
             self.table[rows] = blend(self.table[rows], predicted, 0.9)
-            self.step(refinement_loss(logits, self.table[rows], 0.5))
+            self.step(refinement_loss(logits, self.table[rows], entropy_weight=0.5))
 
     def synthetic_mix(self):
         """Run an epoch of neighbour mixing that updates no label."""
@@ -139,12 +140,15 @@ class Loop:
             with torch.no_grad():
                 self.table[rows] = label_net(features[rows]).softmax(dim=1)
             targets = torch.cat([self.table[rows], torch.eye(CLASSES)[self.y[near]].to(X.device)])
-            self.step(with_trusted_rows(logits, targets, _generated, len(near), 1.0))
+            self.step(
+                with_trusted_rows(
+                    logits, targets, loss=_generated, n_trusted=len(near), trusted_weight=1.0
+                )
+            )
         return perf_counter() - start
 
 
-def _generated(logits, targets):
-    return generated_labels_loss(logits, targets, 1.0, 1.0)
+_generated = partial(generated_labels_loss, entropy_weight=1.0, scale=1.0)
 
 
 def loop_seconds(loop, method):

@@ -71,10 +71,11 @@ class Steps:
             labels = self.label_net(self.features).softmax(dim=1)
         beside = torch.eye(CLASSES)[self.trusted_y[:n_beside]]
 
-        def loss(logits, targets):
-            return generated_labels_loss(logits, targets, 1.0, 1.0)
+        loss = partial(generated_labels_loss, entropy_weight=1.0, scale=1.0)
 
-        with_trusted_rows(logits, torch.cat([labels, beside]), loss, n_beside, 1.0).backward()
+        with_trusted_rows(
+            logits, torch.cat([labels, beside]), loss=loss, n_trusted=n_beside, trusted_weight=1.0
+        ).backward()
         self.optimizer.step()
 
 

@@ -13,19 +13,28 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from sknoisy.base import NoisyLabelClassifier, check_number
-from sknoisy.functional import blend, soft_cross_entropy
+from sknoisy.functional import (
+    at_least_float32,
+    blend,
+    soft_cross_entropy,
+    weighted_mean,
+)
 from sknoisy.targets import LabelCallback
 
 
-def refinement_loss(logits: Tensor, targets: Tensor, entropy_weight: float) -> Tensor:
+def refinement_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, entropy_weight: float
+) -> Tensor:
     """Cross-entropy to soft labels plus `entropy_weight` times the prediction's entropy.
 
-    ``mean_i -sum_c (T_ic + lam p_ic) log p_ic``, in nats; both arguments (B, C). The gradient
+    ``mean_i -sum_c (T_ic + lam p_ic) log p_ic``, in nats, times weights (B,); logits and targets
+    (B, C). The gradient
     runs through p alone. Minimising the entropy hardens a label once the network is surer of
     it than its mean log-probability, and leaves ambiguous rows soft.
     """
-    log_p = log_softmax(logits.float(), dim=1)
-    return -((targets + entropy_weight * log_p.exp()) * log_p).sum(dim=1).mean()
+    log_p = log_softmax(at_least_float32(logits), dim=1)
+    losses = -((targets + entropy_weight * log_p.exp()) * log_p).sum(dim=1)
+    return weighted_mean(losses, weights)
 
 
 def auto_momentum(refinement_epochs: int) -> float:
@@ -67,7 +76,7 @@ class RefineLabels(LabelCallback):
         """Blend the predictions (B, C) of the rows (B,) into their soft labels."""
         if len(net.history) > self.warmup_epochs:
             table = net.criterion_.targets
-            table[rows] = blend(table[rows], logits.float().softmax(dim=1), self.momentum)
+            table[rows] = blend(table[rows], at_least_float32(logits).softmax(dim=1), self.momentum)
 
 
 class ALRClassifier(NoisyLabelClassifier):
@@ -96,12 +105,16 @@ class ALRClassifier(NoisyLabelClassifier):
         Epochs on the given labels before the first update. 'auto' ends them where memorisation
         sets in: a net of its own, trained on nine tenths of the rows, tells after which epoch the
         loss on the others was lowest; at most half of all epochs. Found: `warmup_epochs_`.
+    class_weight : None, 'balanced' or dict, default=None
+        What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
+        inversely to the labels' counts.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
     lr : float, default=0.001
         Learning rate.
-    max_epochs : int, default=50
-        Number of epochs.
+    max_epochs : 'auto' or int, default='auto'
+        Number of epochs. 'auto' is 50, or as many as hold 1,000 steps, but at most 200: few rows
+        need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
@@ -174,9 +187,10 @@ class ALRClassifier(NoisyLabelClassifier):
         momentum="auto",
         entropy_weight=0.5,
         warmup_epochs="auto",
+        class_weight=None,
         optimizer=torch.optim.AdamW,
         lr=0.001,
-        max_epochs=50,
+        max_epochs="auto",
         batch_size=128,
         train_split=None,
         callbacks=None,
@@ -190,6 +204,7 @@ class ALRClassifier(NoisyLabelClassifier):
     ):
         super().__init__(
             module,
+            class_weight=class_weight,
             optimizer=optimizer,
             lr=lr,
             max_epochs=max_epochs,
@@ -218,14 +233,14 @@ class ALRClassifier(NoisyLabelClassifier):
         if warmup == "auto":
             is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
             warmup = 1 if is_plain else pilot.epochs_before_memorisation()
-        if self.max_epochs <= warmup:
+        if pilot.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
-                f" max_epochs={self.max_epochs} and warmup_epochs={warmup}.",
+                f" max_epochs={pilot.max_epochs} and warmup_epochs={warmup}.",
                 UserWarning,
                 stacklevel=5,
             )
         momentum = self.momentum
         if momentum == "auto":
-            momentum = auto_momentum(self.max_epochs - warmup)
+            momentum = auto_momentum(pilot.max_epochs - warmup)
         return RefineLabels(momentum, self.entropy_weight, warmup)

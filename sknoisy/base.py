@@ -16,7 +16,14 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_consistent_length, check_random_state, check_scalar, column_or_1d
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    check_scalar,
+    column_or_1d,
+)
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch.utils.data import Subset
@@ -28,17 +35,19 @@ from sknoisy.data import (
     RowDataset,
     as_array,
     count_dimensions,
+    count_rows,
     is_dataset,
     plain_labels,
     stored_type,
 )
+from sknoisy.functional import at_least_float32
 from sknoisy.images import build_augmentation
 from sknoisy.interruption import is_called_by_joblib
 from sknoisy.issues import find_label_issues
 from sknoisy.listeners import CallbackSupportMixin, Listeners, with_callbacks
 from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
 from sknoisy.targets import LabelCallback, SoftTargetLoss
-from sknoisy.warmup import Pilot
+from sknoisy.warmup import Pilot, auto_max_epochs
 
 # What is meant for all rows, or for the user, has no place in a net that sees some of them.
 NOT_IN_PILOT = (
@@ -72,7 +81,7 @@ _GENERATOR_LOCK = threading.RLock()
 
 def softmax(logits):
     """Turn logits into probabilities; a named function, so nets pickle."""
-    return logits.float().softmax(dim=1)
+    return at_least_float32(logits).softmax(dim=1)
 
 
 @contextmanager
@@ -141,6 +150,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         self,
         module,
         *,
+        class_weight,
         optimizer,
         lr,
         max_epochs,
@@ -157,6 +167,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
     ):
         self._refuse_unknown(skorch_params)
         self.module = module
+        self.class_weight = class_weight
         self.optimizer = optimizer
         self.lr = lr
         self.max_epochs = max_epochs
@@ -179,7 +190,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
     def _label_callback(self, pilot: Pilot) -> LabelCallback:
         """Return the callback that writes ``net.criterion_.targets``."""
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Train the network while correcting the labels.
 
         Parameters
@@ -193,23 +204,27 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             when they are needed.
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row's loss is multiplied by, relative to their mean; a row of weight 0
+            teaches nothing. None weighs all rows the same.
 
         Returns
         -------
         self : object
             The fitted estimator. If a call raises, an earlier fit stays as it was.
         """
-        return self._fit(X, y)
+        return self._fit(X, y, sample_weight)
 
     @with_callbacks
-    def _fit(self, X, y, **fit_params):
+    def _fit(self, X, y, sample_weight, **fit_params):
         self._check_skorch_params()
         device = resolve_device(self.device)
-        listeners = Listeners(self, X, y, self.max_epochs)
+        listeners = Listeners(self, X, y, self._epochs_of(X))
         with unchanged_on_error(self), seeded(self.random_state, device):
             X, labels = self._validate_fit(X, y)
+            weights = self._row_weights(labels, sample_weight)
             X, callback_params = self._check_fit_params(X, labels, **fit_params)
-            net = self._make_net(X, labels, callback_params, listeners.skorch_callbacks())
+            net = self._make_net(X, labels, weights, callback_params, listeners.skorch_callbacks())
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
             self._n_labels = len(labels)
@@ -218,7 +233,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         listeners.end()
         if net.interrupted_:
             warnings.warn(
-                f"Training interrupted by user after {len(net.history)} of {self.max_epochs}"
+                f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"
                 " epochs; the fit so far is kept.",
                 UserWarning,
                 stacklevel=4,
@@ -238,10 +253,14 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         return X, {}
 
     def predict_proba(self, X):
-        """Return the class probabilities of X, float32 of shape (n_samples, n_classes)."""
+        """Return the class probabilities of X, shape (n_samples, n_classes).
+
+        In float32, or in float64 as a module in float64 returns them.
+        """
         net = self._fitted_net()
         rows = self._validate(X, reset=False)
-        proba = np.empty((rows.shape[0], len(self.classes_)), dtype=np.float32)
+        dtype = net.criterion_.targets.numpy(force=True).dtype
+        proba = np.empty((rows.shape[0], len(self.classes_)), dtype=dtype)
         filled = 0
         for logits in net.forward_iter(rows):  # a list of them would splinter the heap
             proba[filled : filled + len(logits)] = logits.softmax(dim=1).numpy()
@@ -449,9 +468,47 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             )
         return X, encoder.transform(y)
 
+    def _row_weights(self, labels, sample_weight):
+        """Return the weight of each row, 1 on average, or None for equal ones."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights = np.ones(len(labels))
+        if sample_weight is not None:
+            weights = check_array(
+                sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+            )
+            if weights.shape != labels.shape:
+                raise ValueError(
+                    f"sample_weight must have one number a row of X, {labels.shape}, got"
+                    f" {weights.shape}."
+                )
+            if weights.min() < 0:
+                raise ValueError(f"sample_weight must not be negative, got {weights.min():g}.")
+        if self.class_weight is not None:
+            weights = weights * self._class_weights(labels)[labels]
+        if not 0 < weights.sum() < np.inf:
+            raise ValueError(
+                f"sample_weight, times class_weight, must have a positive finite sum, got"
+                f" {weights.sum():g}; not every weight may be zero."
+            )
+        return torch.from_numpy(weights / weights.mean())
+
+    def _class_weights(self, labels):
+        is_known = self.class_weight == "balanced" or isinstance(self.class_weight, dict)
+        if not is_known:
+            raise ValueError(
+                f"class_weight must be None, 'balanced' or a dict, got {self.class_weight!r}."
+            )
+        weights = compute_class_weight(
+            self.class_weight, classes=self.classes_, y=self.classes_[labels]
+        )
+        if not (np.isfinite(weights).all() and weights.min() >= 0):
+            raise ValueError(f"class_weight must be finite and not negative, got {weights}.")
+        return weights
+
     def _check_skorch_params(self):
         check_number(self.lr, "lr", Real, 0, closed="neither")
-        check_number(self.max_epochs, "max_epochs", Integral, 1)
+        check_number(self.max_epochs, "max_epochs", Integral, 1, auto=True)
         if self.batch_size != -1:  # skorch's way to say all rows at once
             check_number(self.batch_size, "batch_size", Integral, 1)
         if self.amp not in (False, *AMP_TYPES):
@@ -468,10 +525,22 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
                 f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
             )
 
-    def _make_net(self, X, labels, callback_params, listeners):
+    def _batch_rows(self, X):
+        """Return the rows of a training batch."""
+        rows = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
+        return count_rows(X) if rows == -1 else rows
+
+    def _steps_per_epoch(self, X):
+        return math.ceil(count_rows(X) / self._batch_rows(X))
+
+    def _epochs_of(self, X):
+        """Return the number of epochs of a fit on X."""
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        return auto_max_epochs(max(1, self._steps_per_epoch(X)))
+
+    def _make_net(self, X, labels, weights, callback_params, listeners):
         n_classes = len(self.classes_)
-        targets = torch.zeros(len(labels), n_classes)
-        targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
         module_params = {
             name.removeprefix("module__"): value
             for name, value in self.skorch_params.items()
@@ -479,11 +548,14 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         }
         device = resolve_device(self.device)
         module = build_module(self.module, module_params, X, n_classes).to(device)
+        is_double = any(p.dtype == torch.float64 for p in module.parameters())
+        targets = torch.zeros(len(labels), n_classes, dtype=torch.float64 if is_double else None)
+        targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
+        weights = None if weights is None else weights.to(targets.dtype)
         first_rows = as_inputs(RowDataset(X).__getitems__(range(min(2, X.shape[0])))[0], device)
         check_logits(module, first_rows, n_classes)
         use_channels_last(module, first_rows)
-        batch_size = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
-        batch_size = X.shape[0] if batch_size == -1 else batch_size
+        batch_size = self._batch_rows(X)
         predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
         train_split = self.train_split and partial(split_by_label, self.train_split, labels)
         params = {
@@ -513,7 +585,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         def make_pilot(max_epochs, label_callback, callbacks, hold_out):
             return make(
                 deepcopy(module),
-                criterion=SoftTargetLoss(targets.clone()),
+                criterion=SoftTargetLoss(targets.clone(), weights),
                 max_epochs=max_epochs,
                 callbacks=[*callbacks, *augment, ("labels", label_callback)],
                 train_split=train_split or hold_out,
@@ -522,14 +594,14 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
                 iterator_train__shuffle=True,
             )
 
-        steps_per_epoch = math.ceil(X.shape[0] / batch_size)
-        pilot = Pilot(make_pilot, X, len(labels), self.max_epochs, steps_per_epoch)
+        max_epochs = self._epochs_of(X)
+        pilot = Pilot(make_pilot, X, len(labels), max_epochs, self._steps_per_epoch(X))
         with seeded(torch.initial_seed() % MAX_SEED, device):  # the fit's own draws stay the same
             label_callback = self._label_callback(pilot, **callback_params)
         return make(
             module,
-            criterion=SoftTargetLoss(targets),
-            max_epochs=self.max_epochs,
+            criterion=SoftTargetLoss(targets, weights),
+            max_epochs=max_epochs,
             # Inputs are augmented and the best weights restored before the labels are written.
             callbacks=[
                 *deepcopy(list(self.callbacks or [])),

@@ -5,9 +5,15 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (B, C) against soft labels (B, C), in nats."""
-    return -(targets * log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over rows of values (B,) times weights (B,), which are 1 on average over all rows."""
+    return values.mean() if weights is None else (weights * values).mean()
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of logits (B, C) against soft labels (B, C), in nats; weights (B,)."""
+    log_p = log_softmax(at_least_float32(logits), dim=1)
+    return weighted_mean(-(targets * log_p).sum(dim=1), weights)
 
 
 def blend(old: Tensor, new: Tensor, momentum: float) -> Tensor:

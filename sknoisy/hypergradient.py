@@ -22,14 +22,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import batch_norm, cross_entropy, log_softmax
 from torch.overrides import TorchFunctionMode
 
-from sknoisy.functional import at_least_float32
+from sknoisy.functional import at_least_float32, weighted_mean
 
 
-def kl_to_labels(logits: Tensor, label_logits: Tensor, scale: float = 1.0) -> Tensor:
+def kl_to_labels(
+    logits: Tensor, label_logits: Tensor, scale: float = 1.0, weights: Tensor | None = None
+) -> Tensor:
     """Mean over rows of KL(prediction || soft label), both (B, C) logits, times `scale`."""
     log_p = log_softmax(at_least_float32(logits), dim=1)
     log_q = log_softmax(label_logits, dim=1)
-    return scale * (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
+    return scale * weighted_mean((log_p.exp() * (log_p - log_q)).sum(dim=1), weights)
 
 
 def laid_out_like(old: Tensor, new: Tensor) -> Tensor:
@@ -61,6 +63,8 @@ class LookAhead:
         torch's CPU generator before the forward pass of X: extra passes draw the same dropout.
     cuda_state : Tensor or None
         The same for the module's CUDA device.
+    weights : Tensor of shape (B,) or None
+        What each row's loss is multiplied by.
     gradient_scale : float
         By how much the graph of `logits` scales gradients up, for half precision.
     """
@@ -75,6 +79,7 @@ class LookAhead:
     scale: float
     generator_state: Tensor
     cuda_state: Tensor | None = None
+    weights: Tensor | None = None
     gradient_scale: float = 1.0
 
     def parameters(self) -> dict[str, Tensor]:
@@ -99,7 +104,7 @@ class LookAhead:
     def step(self, label_logits: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
         """Return the parameters theta' after the step."""
         theta = self.parameters()
-        loss = kl_to_labels(self.logits, label_logits, self.scale)
+        loss = kl_to_labels(self.logits, label_logits, self.scale, self.weights)
         gradients = torch.autograd.grad(
             loss,
             theta.values(),
@@ -128,9 +133,10 @@ class LookAhead:
         )
         return {k: laid_out_like(p, g) for (k, p), g in zip(ahead.items(), gradients, strict=True)}
 
-    def factor(self) -> float:
-        """Return alpha s / B."""
-        return self.step_size * self.scale / len(self.logits)
+    def factor(self) -> float | Tensor:
+        """Return alpha s / B, times the weights (B, 1) of the rows if there are any."""
+        factor = self.step_size * self.scale / len(self.logits)
+        return factor if self.weights is None else factor * self.weights[:, None]
 
 
 @cache

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number
 from sknoisy.data import DatasetRows, RowDataset, is_dataset, stack_rows, stored_type
 from sknoisy.features import find_feature_layer, pass_through, plain
+from sknoisy.functional import at_least_float32, weighted_mean
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
 from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
 from sknoisy.targets import LabelCallback
@@ -36,31 +37,46 @@ MAX_META_BATCH = 1024  # trusted rows a look-ahead, where the batch is the whole
 TRUSTED_SHARE = 8  # one trusted row beside so many of the batch: the step's price stays near 3.5
 
 
-def given_labels_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def given_labels_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy to the labels (B, C), mean over the rows that have one: others are zeros."""
-    total = -(targets * log_softmax(logits.float(), dim=1)).sum()
+    losses = -(targets * log_softmax(at_least_float32(logits), dim=1)).sum(dim=1)
+    total = losses.sum() if weights is None else (weights * losses).sum()
     return total / targets.sum().clamp_min(1)
 
 
 def generated_labels_loss(
-    logits: Tensor, targets: Tensor, entropy_weight: float, scale: float
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    *,
+    entropy_weight: float,
+    scale: float,
 ) -> Tensor:
-    """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; both arguments (B, C).
+    """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; p and t (B, C), weights (B,).
 
     With gamma 1 the entropy cancels: what is left is the reverse cross-entropy -sum p log t.
     """
-    log_p = log_softmax(logits.float(), dim=1)
+    log_p = log_softmax(at_least_float32(logits), dim=1)
     log_t = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
-    return scale * (log_p.exp() * ((1 - entropy_weight) * log_p - log_t)).sum(dim=1).mean()
+    losses = (log_p.exp() * ((1 - entropy_weight) * log_p - log_t)).sum(dim=1)
+    return scale * weighted_mean(losses, weights)
 
 
 def with_trusted_rows(
-    logits: Tensor, targets: Tensor, loss, n_trusted: int, trusted_weight: float
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    *,
+    loss,
+    n_trusted: int,
+    trusted_weight: float,
 ) -> Tensor:
     """`loss` of the batch, plus the weighted cross-entropy of the last `n_trusted` rows."""
     n = len(logits) - n_trusted
     trusted = given_labels_loss(logits[n:], targets[n:])
-    return loss(logits[:n], targets[:n]) + trusted_weight * trusted
+    return loss(logits[:n], targets[:n], None if weights is None else weights[:n]) + (
+        trusted_weight * trusted
+    )
 
 
 def auto_virtual_lr(optimizer, lr: float, given: dict) -> float:
@@ -154,8 +170,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         """Lengthen the table: rows without a given label, then the trusted rows' labels."""
         super().on_train_begin(net, **kwargs)
         table = net.criterion_.targets
-        unlabeled = table.new_zeros(X.shape[0] - len(table), table.shape[1])
-        net.criterion_.targets = torch.cat([table, unlabeled])
+        net.criterion_.lengthen(table.new_zeros(X.shape[0] - len(table), table.shape[1]))
         self.layer_ = find_feature_layer(plain(net.module_), self.feature_layer)
         warn_if_linear(plain(net.module_), self.layer_)
         self.scale_ = 1.0 if self.reduction == "batchmean" else 1 / table.shape[1]
@@ -170,7 +185,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         table = net.criterion_.targets
         self.first_trusted_ = len(table)
         one_hot = torch.nn.functional.one_hot(labels, table.shape[1]).to(table)
-        net.criterion_.targets = torch.cat([table, one_hot])
+        net.criterion_.lengthen(one_hot)
         self.trusted_data_ = RowDataset(X, labels.numpy())
         self.meta_batches_ = TrustedBatches(labels, self.meta_batch_size)
         if self.trusted_weight:
@@ -193,7 +208,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         if find_augmentation(net) is not None:  # features then follow each batch
             self.frozen_ = deepcopy(plain(net.module_))
             self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
-        losses = torch.empty(len(data), device=net.device)  # both in the order of the rows
+        losses = table.new_empty(len(data))  # both in the order of the rows
         self.features_ = None
         for X, rows in net.get_iterator(data, training=False):
             rows = to_device(rows, net.device)
@@ -210,7 +225,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             chosen = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
             X = data.__getitems__(chosen.numpy())[0].numpy()
             self.trust(net, X, table[chosen].argmax(dim=1).cpu())
-        label_net = nn.Linear(self.features_.shape[1], table.shape[1])
+        label_net = nn.Linear(self.features_.shape[1], table.shape[1], dtype=table.dtype)
         heads = [p.shape for p in self.layer_.state_dict().values()]
         same = heads == [p.shape for p in label_net.state_dict().values()]
         if self.label_start == "classifier" and same:  # a named layer may be no head
@@ -255,7 +270,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         rows = rows[:n]
         features = self.features_of(net, rows)
         z = self.label_net_(features)
-        gradient = self.hypergradient_of(self.look_ahead(net, logits[:n], z))
+        gradient = self.hypergradient_of(self.look_ahead(net, logits[:n], z, rows))
         is_scaled = getattr(net, "gradient_scale", 1.0) != 1
         if is_scaled and not gradient.isfinite().all():  # the optimizer skips this step as well
             gradient = torch.zeros_like(gradient)
@@ -265,7 +280,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         with torch.no_grad():
             net.criterion_.targets[rows] = self.label_net_(features).softmax(dim=1)
 
-    def look_ahead(self, net, logits, z):
+    def look_ahead(self, net, logits, z, rows):
         """Return the look-ahead step of this batch, with a trusted batch of its own."""
         X, labels = self.trusted_batch(net, self.meta_batches_.draw())
         return LookAhead(
@@ -279,6 +294,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             scale=self.scale_,
             generator_state=self.generator_state_,
             cuda_state=self.cuda_state_,
+            weights=net.criterion_.weights_of(rows),
             gradient_scale=getattr(net, "gradient_scale", 1.0),
         )
 
@@ -300,7 +316,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         logits = torch.cat(list(net.forward_iter(self.trusted_data_, device=net.device)))
         labels = to_device(torch.from_numpy(self.trusted_data_.rows), net.device)
         accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
-        loss = cross_entropy(logits.float(), labels).item()
+        loss = cross_entropy(at_least_float32(logits), labels).item()
         net.history.record("meta_accuracy", accuracy)
         net.history.record("meta_loss", loss)
         if self.restore_best and (self.best_ is None or (accuracy, -loss) > self.best_):
@@ -413,13 +429,17 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     restore_best : bool, default=False
         Whether to return to the epoch of best accuracy on the trusted rows, the loss deciding
         ties, as the authors do. Rows that also teach the classifier directly judge it kindly.
+    class_weight : None, 'balanced' or dict, default=None
+        What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
+        inversely to the labels' counts.
     optimizer : class, default=torch.optim.SGD
         A torch optimizer; its parameters as ``optimizer__*``. The look-ahead is a plain gradient
         step, and teaches most where the real step is one too.
     lr : float, default=0.2
         Learning rate.
-    max_epochs : int, default=50
-        Number of epochs.
+    max_epochs : 'auto' or int, default='auto'
+        Number of epochs. 'auto' is 50, or as many as hold 1,000 steps, but at most 200: few rows
+        need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
@@ -521,9 +541,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         label_start="classifier",
         feature_layer=None,
         restore_best=False,
+        class_weight=None,
         optimizer=torch.optim.SGD,
         lr=0.2,
-        max_epochs=50,
+        max_epochs="auto",
         batch_size=128,
         train_split=None,
         callbacks=None,
@@ -537,6 +558,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     ):
         super().__init__(
             module,
+            class_weight=class_weight,
             optimizer=optimizer,
             lr=lr,
             max_epochs=max_epochs,
@@ -563,7 +585,17 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.feature_layer = feature_layer
         self.restore_best = restore_best
 
-    def fit(self, X, y=None, *, meta_X=None, meta_y=None, trusted=None, unlabeled_X=None):
+    def fit(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        *,
+        meta_X=None,
+        meta_y=None,
+        trusted=None,
+        unlabeled_X=None,
+    ):
         """Train the network on labels that the trusted rows teach.
 
         Parameters
@@ -576,6 +608,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row's loss is multiplied by, relative to their mean; a row of weight 0
+            teaches nothing. None weighs all rows the same.
         meta_X : array-like of shape (n_meta, ...), or a 1-tuple of one, default=None
             Trusted rows, like rows of X, or a Dataset of them. scikit-learn's cross-validation
             cuts an array that is as long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
@@ -593,7 +628,13 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             stand in for them, with a warning. If a call raises, an earlier fit stays as it was.
         """
         return self._fit(
-            X, y, meta_X=meta_X, meta_y=meta_y, trusted=trusted, unlabeled_X=unlabeled_X
+            X,
+            y,
+            sample_weight,
+            meta_X=meta_X,
+            meta_y=meta_y,
+            trusted=trusted,
+            unlabeled_X=unlabeled_X,
         )
 
     @property
@@ -686,11 +727,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     def _label_callback(self, pilot, trusted, pinned):
         warmup = self.warmup_epochs
         if warmup == "auto":
-            warmup = auto_warmup_epochs(pilot.epochs_of(65), self.max_epochs)
-        if self.max_epochs <= warmup:
+            warmup = auto_warmup_epochs(pilot.epochs_of(65), pilot.max_epochs)
+        if pilot.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be generated, got"
-                f" max_epochs={self.max_epochs} and warmup_epochs={warmup}.",
+                f" max_epochs={pilot.max_epochs} and warmup_epochs={warmup}.",
                 UserWarning,
                 stacklevel=5,
             )

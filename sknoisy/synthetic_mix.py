@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_only
 from sknoisy.features import find_feature_layer, no_trace, pass_through, plain
-from sknoisy.functional import blend, soft_cross_entropy
+from sknoisy.functional import at_least_float32, blend, soft_cross_entropy, weighted_mean
 from sknoisy.neighbors import nearest, nearest_in_set
 from sknoisy.net import as_inputs, as_training_inputs
 from sknoisy.targets import LabelCallback
@@ -26,15 +26,16 @@ EPSILON = 1e-10
 MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
 
 
-def linear_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def linear_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Minus the mean probability given to the targets (B, C): bounded, so robust to noise."""
-    return -(targets * logits.float().softmax(dim=1)).sum(dim=1).mean()
+    p = at_least_float32(logits).softmax(dim=1)
+    return weighted_mean(-(targets * p).sum(dim=1), weights)
 
 
 def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy (B,) of each row against the class that its soft label (B, C) favours."""
     return torch.nn.functional.cross_entropy(
-        logits.float(), targets.argmax(dim=1), reduction="none"
+        at_least_float32(logits), targets.argmax(dim=1), reduction="none"
     )
 
 
@@ -178,7 +179,7 @@ class MixNeighbors(LabelCallback):
         criterion, features = net.criterion_, None
         size = len(dataset)
         rows = torch.empty(size, dtype=torch.int64, device=net.device)
-        losses = torch.empty(size, device=net.device)
+        losses = criterion.targets.new_empty(size)
         net.module_.eval()
         done = 0
         for X, numbers in net.get_iterator(dataset, training=False):
@@ -221,7 +222,7 @@ class MixNeighbors(LabelCallback):
             with no_trace(module):
                 logits, features = pass_through(net, X, self.layer_)
         if update_targets:
-            predicted = logits.float().softmax(dim=1)
+            predicted = at_least_float32(logits).softmax(dim=1)
             criterion.targets[rows] = blend(
                 criterion.targets[rows], predicted, self.target_momentum
             )
@@ -296,12 +297,16 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Where neighbours are looked for. In a batch of B rows a row has about (B - 1) / n_classes
         mates of its class: with many classes search 'all' rows, by the features of the evaluation
         pass; faiss is used for it on the CPU where it is installed.
+    class_weight : None, 'balanced' or dict, default=None
+        What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
+        inversely to the labels' counts.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
     lr : float, default=0.001
         Learning rate.
-    max_epochs : int, default=50
-        Number of epochs.
+    max_epochs : 'auto' or int, default=50
+        Number of epochs. 'auto' is 50, or as many as hold 1,000 steps, but at most 200: of use for
+        few rows of many classes.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
@@ -397,6 +402,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         loss_history=1,
         feature_layer=None,
         neighbors="batch",
+        class_weight=None,
         optimizer=torch.optim.AdamW,
         lr=0.001,
         max_epochs=50,
@@ -413,6 +419,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     ):
         super().__init__(
             module,
+            class_weight=class_weight,
             optimizer=optimizer,
             lr=lr,
             max_epochs=max_epochs,
@@ -459,9 +466,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         if warmup == "auto":
             warmup = 1 + pilot.epochs_before_memorisation()
         start, every = auto_schedule(
-            warmup, self.max_epochs, self.mix_start, self.target_update_every
+            warmup, pilot.max_epochs, self.mix_start, self.target_update_every
         )
-        self._warn_if_idle(start, every)
+        self._warn_if_idle(pilot.max_epochs, start, every)
         n_neighbors = self.n_neighbors
         if n_neighbors == "auto":
             n_neighbors = auto_neighbors(len(self.classes_))
@@ -478,12 +485,12 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             neighbors=self.neighbors,
         )
 
-    def _warn_if_idle(self, start, every):
-        updates = len(range(start, self.max_epochs + 1, every))
+    def _warn_if_idle(self, max_epochs, start, every):
+        updates = len(range(start, max_epochs + 1, every))
         if updates == 0:
             warnings.warn(
                 f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
-                f"{self.max_epochs} and mix_start={start}.",
+                f"{max_epochs} and mix_start={start}.",
                 UserWarning,
                 stacklevel=6,
             )

@@ -19,20 +19,23 @@ class SoftTargetLoss(nn.Module):
     targets : Tensor of shape (n_samples, n_classes)
         The soft labels at the start, usually one-hot. A buffer: it follows the
         net's device and is saved with it.
+    weights : Tensor of shape (n_samples,) or None, default=None
+        What each row's loss is multiplied by, 1 on average.
 
     Attributes
     ----------
     given : Tensor of shape (n_samples,)
         The class numbers that `targets` began with.
     loss : callable
-        ``loss(logits, targets) -> scalar`` of the current phase; the callback
+        ``loss(logits, targets, weights) -> scalar`` of the current phase; the callback
         sets it at the start of each epoch. Held-out batches are always scored
         by plain cross-entropy, so that epochs of all phases compare.
     """
 
-    def __init__(self, targets: Tensor):
+    def __init__(self, targets: Tensor, weights: Tensor | None = None):
         super().__init__()
         self.register_buffer("targets", targets)
+        self.register_buffer("weights", weights)
         self.register_buffer("given", targets.argmax(dim=1))
         self.loss = soft_cross_entropy
 
@@ -44,9 +47,21 @@ class SoftTargetLoss(nn.Module):
         """
         loss = self.loss if self.training else soft_cross_entropy
         if isinstance(rows, Tensor):
-            return loss(logits, self.targets[rows])
+            return loss(logits, self.targets[rows], self.weights_of(rows))
         rows, matrix = rows
-        return loss(logits, matrix @ self.targets[rows])
+        weights = self.weights_of(rows)
+        mixed_weights = None if weights is None else matrix @ weights
+        return loss(logits, matrix @ self.targets[rows], mixed_weights)
+
+    def weights_of(self, rows: Tensor) -> Tensor | None:
+        """Return the weights (B,) of the rows, or None where all weigh the same."""
+        return None if self.weights is None else self.weights[rows]
+
+    def lengthen(self, targets: Tensor) -> None:
+        """Append rows to the table, each of weight 1."""
+        self.targets = torch.cat([self.targets, targets])
+        if self.weights is not None:
+            self.weights = torch.cat([self.weights, self.weights.new_ones(len(targets))])
 
 
 class _Listener:
@@ -74,8 +89,8 @@ class LabelCallback(Callback, ABC):
     """
 
     @abstractmethod
-    def loss_at(self, epoch: int) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the loss ``(logits, targets) -> scalar`` of an epoch, counted from 1."""
+    def loss_at(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+        """Return the loss ``(logits, targets, weights) -> scalar`` of an epoch, counted from 1."""
 
     def phase(self, epoch: int) -> str:
         """Return the name of the phase of an epoch, counted from 1: 'warmup' or another."""

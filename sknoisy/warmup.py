@@ -1,4 +1,4 @@
-"""How long to train on the given labels: until memorisation sets in, found from the labels alone.
+"""How long to train, and how long of it on the given labels: until memorisation sets in.
 
 A label that the other rows cannot foretell has to be learned by heart, and from then on the loss
 on rows held out rises. Their labels are as noisy as the others: no clean ones are needed. The
@@ -22,6 +22,7 @@ HELD_OUT_ROWS = 10  # one row in so many
 FEWEST_ROWS = 50  # fewer leave too few to hold out
 PATIENT_STEPS = 110  # without a better loss, after which the search ends
 PATIENT_EPOCHS = 5  # but at least
+FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 50, 200, 1000  # of a whole fit
 
 
 class GivenLabels(LabelCallback):
@@ -34,6 +35,11 @@ class GivenLabels(LabelCallback):
     def phase(self, epoch):
         """Return 'warmup': there is nothing else."""
         return "warmup"
+
+
+def auto_max_epochs(steps_per_epoch: int) -> int:
+    """Return 50 epochs, or as many as hold 1,000 steps, but at most 200."""
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps_per_epoch)))
 
 
 @dataclass

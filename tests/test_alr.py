@@ -38,7 +38,7 @@ def test_gradient_is_the_derived_one(batch):
     m, lam = 0.8, 0.3
     z = logits.float().requires_grad_()
     p = softmax(z.detach(), dim=1)
-    refinement_loss(z, blend(old.float(), p, m), lam).backward()
+    refinement_loss(z, blend(old.float(), p, m), entropy_weight=lam).backward()
     H = -(p * p.log()).sum(1, keepdim=True)
     expected = (m * (p - old.float()) - lam * p * (p.log() + H)) / len(z)
     torch.testing.assert_close(z.grad, expected)
@@ -47,13 +47,15 @@ def test_gradient_is_the_derived_one(batch):
 def test_entropy_force_vanishes_at_uniform_and_at_one_hot():
     for logits in (torch.zeros(1, 4), torch.tensor([[200.0, 0.0, 0.0, 0.0]])):
         z = logits.clone().requires_grad_()
-        refinement_loss(z, torch.zeros(1, 4), 1.0).backward()
+        refinement_loss(z, torch.zeros(1, 4), entropy_weight=1.0).backward()
         torch.testing.assert_close(z.grad, torch.zeros(1, 4))
 
 
 def test_entropy_weight_zero_is_cross_entropy(batch):
     logits, targets = batch
-    assert torch.equal(refinement_loss(logits, targets, 0.0), soft_cross_entropy(logits, targets))
+    assert torch.equal(
+        refinement_loss(logits, targets, entropy_weight=0.0), soft_cross_entropy(logits, targets)
+    )
 
 
 def test_soft_labels_follow_the_closed_form_under_constant_predictions():

@@ -35,11 +35,17 @@ def test_entropy_weight_one_leaves_the_reverse_cross_entropy():
     logits, targets = torch.randn(5, 3), torch.rand(5, 3).softmax(1)
     p = logits.softmax(1)
     reverse = -(p * targets.log()).sum(1).mean()
-    torch.testing.assert_close(generated_labels_loss(logits, targets, 1.0, 1.0), reverse)
+    torch.testing.assert_close(
+        generated_labels_loss(logits, targets, entropy_weight=1.0, scale=1.0), reverse
+    )
     entropy = -(p * p.log()).sum(1).mean()
     kl = kl_div(targets.log(), p, reduction="batchmean")
-    torch.testing.assert_close(generated_labels_loss(logits, targets, 0.3, 1.0), kl + 0.3 * entropy)
-    torch.testing.assert_close(generated_labels_loss(logits, targets, 1.0, 1 / 3), reverse / 3)
+    torch.testing.assert_close(
+        generated_labels_loss(logits, targets, entropy_weight=0.3, scale=1.0), kl + 0.3 * entropy
+    )
+    torch.testing.assert_close(
+        generated_labels_loss(logits, targets, entropy_weight=1.0, scale=1 / 3), reverse / 3
+    )
 
 
 def test_rows_without_a_label_have_no_loss():
@@ -54,7 +60,9 @@ def test_rows_without_a_label_have_no_loss():
 
 def test_trusted_rows_beside_the_batch_add_their_cross_entropy():
     logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
-    loss = with_trusted_rows(logits, targets, given_labels_loss, 2, 0.5)
+    loss = with_trusted_rows(
+        logits, targets, loss=given_labels_loss, n_trusted=2, trusted_weight=0.5
+    )
     expected = given_labels_loss(logits[:4], targets[:4])
     expected = expected + 0.5 * given_labels_loss(logits[4:], targets[4:])
     torch.testing.assert_close(loss, expected)
