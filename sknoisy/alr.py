@@ -139,6 +139,10 @@ class ALRClassifier(NoisyLabelClassifier):
     random_state : int, RandomState or None, default=None
         Decides the initial weights, the order of the batches and dropout. numpy's and torch's
         global generators are left as they were.
+    checkpoint_dir : None, str or Path, default=None
+        A folder for the state after each epoch, of this fit alone. The same call after a crash
+        goes on there, and ends as if nothing had happened; other data, parameters or versions are
+        refused.
     **skorch_params : dict
         ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*``,
         ``callbacks__*`` and ``compile__*``, as in `skorch.NeuralNet`.
@@ -200,6 +204,7 @@ class ALRClassifier(NoisyLabelClassifier):
         compile=False,
         verbose=0,
         random_state=None,
+        checkpoint_dir=None,
         **skorch_params,
     ):
         super().__init__(
@@ -217,6 +222,7 @@ class ALRClassifier(NoisyLabelClassifier):
             compile=compile,
             verbose=verbose,
             random_state=random_state,
+            checkpoint_dir=checkpoint_dir,
             skorch_params=skorch_params,
         )
         self.momentum = momentum
@@ -227,6 +233,8 @@ class ALRClassifier(NoisyLabelClassifier):
         check_number(self.momentum, "momentum", Real, 0, 1, auto=True)
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 0, auto=True)
+
+    _new_label_callback = staticmethod(RefineLabels)
 
     def _label_callback(self, pilot):
         warmup = self.warmup_epochs

@@ -2,13 +2,10 @@
 
 import inspect
 import math
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from copy import deepcopy
 from difflib import get_close_matches
-from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -26,39 +23,25 @@ from sklearn.utils import (
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch.utils.data import Subset
 
-from sknoisy.backbones import build_module, check_logits, use_channels_last
+from sknoisy.building import MAX_SEED, NetBuilder, seeded
+from sknoisy.checkpoint import Checkpoint, CheckpointFolder, describe, digest
 from sknoisy.data import (
-    BatchLoader,
     DatasetRows,
-    RowDataset,
     as_array,
     count_dimensions,
-    count_rows,
     is_dataset,
     plain_labels,
     stored_type,
 )
-from sknoisy.functional import at_least_float32
-from sknoisy.images import build_augmentation
 from sknoisy.interruption import is_called_by_joblib
 from sknoisy.issues import find_label_issues
 from sknoisy.listeners import CallbackSupportMixin, Listeners, with_callbacks
-from sknoisy.net import AMP_TYPES, Augment, InnerNet, as_inputs, resolve_device
-from sknoisy.targets import LabelCallback, SoftTargetLoss
-from sknoisy.warmup import Pilot, auto_max_epochs
+from sknoisy.net import AMP_TYPES, resolve_device
+from sknoisy.persistence import Saving, versions
+from sknoisy.targets import LabelCallback
+from sknoisy.warmup import Pilot
 
-# What is meant for all rows, or for the user, has no place in a net that sees some of them.
-NOT_IN_PILOT = (
-    "callbacks",
-    "compile",
-    "iterator_train__sampler",
-    "iterator_train__batch_sampler",
-    "iterator_train__drop_last",
-    "iterator_train__shuffle",
-)
-MAX_SEED = np.iinfo(np.int32).max
 SKORCH_PREFIXES = (
     "module",
     "optimizer",
@@ -67,36 +50,6 @@ SKORCH_PREFIXES = (
     "callbacks",
     "compile",
 )
-PREDICT_ROWS, PREDICT_NUMBERS = (
-    4096,
-    2**18,
-)  # at most so many in a batch for prediction: fits caches
-
-# One kernel a step instead of ten a parameter: a fifth of a small network's step.
-FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
-
-# torch's CPU generator is global: two fits that seed it in two threads would mix their streams.
-_GENERATOR_LOCK = threading.RLock()
-
-
-def softmax(logits):
-    """Turn logits into probabilities; a named function, so nets pickle."""
-    return at_least_float32(logits).softmax(dim=1)
-
-
-@contextmanager
-def seeded(random_state, device):
-    """Seed numpy and torch from a scikit-learn `random_state`, then put them back."""
-    seed = check_random_state(random_state).randint(MAX_SEED)
-    devices = [device] if device.type == "cuda" else []
-    with _GENERATOR_LOCK, torch.random.fork_rng(devices):
-        numpy_state = np.random.get_state()  # noqa: NPY002 - the legacy generator is the global one
-        np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 @contextmanager
@@ -128,18 +81,9 @@ def check_choice(value, name, choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
-def split_by_label(train_split, labels, dataset, rows):
-    """Call a skorch `train_split` with the labels of the rows, so that it can stratify."""
-    train, valid = train_split(dataset, labels[rows])
-    if not (isinstance(train, Subset) and isinstance(valid, Subset) and valid.dataset is dataset):
-        raise ValueError(
-            f"train_split must split the training rows in two, got {train_split!r}; pass"
-            " skorch.dataset.ValidSplit(...), or None to train on every row."
-        )
-    return train, valid
-
-
-class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
+class NoisyLabelClassifier(
+    NetBuilder, Saving, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC
+):
     """Base of the methods: data checks, label encoding, net, prediction.
 
     A method defines `__init__`, `_check_params` and `_label_callback`; one whose `fit` takes more
@@ -163,6 +107,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         compile,
         verbose,
         random_state,
+        checkpoint_dir,
         skorch_params,
     ):
         self._refuse_unknown(skorch_params)
@@ -180,6 +125,7 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
+        self.checkpoint_dir = checkpoint_dir
         self.skorch_params = skorch_params
 
     @abstractmethod
@@ -189,6 +135,11 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
     @abstractmethod
     def _label_callback(self, pilot: Pilot) -> LabelCallback:
         """Return the callback that writes ``net.criterion_.targets``."""
+
+    @staticmethod
+    @abstractmethod
+    def _new_label_callback() -> LabelCallback:
+        """Return that callback with its defaults, for a fitted estimator from a file."""
 
     def fit(self, X, y=None, sample_weight=None):
         """Train the network while correcting the labels.
@@ -220,11 +171,27 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         self._check_skorch_params()
         device = resolve_device(self.device)
         listeners = Listeners(self, X, y, self._epochs_of(X))
-        with unchanged_on_error(self), seeded(self.random_state, device):
+        folder = None if self.checkpoint_dir is None else CheckpointFolder(self.checkpoint_dir)
+        resumed = None if folder is None else folder.state
+        seed = check_random_state(self.random_state).randint(MAX_SEED)
+        if resumed is not None and not isinstance(self.random_state, Integral):
+            seed = resumed["seed"]
+        with unchanged_on_error(self), seeded(seed, device):
             X, labels = self._validate_fit(X, y)
             weights = self._row_weights(labels, sample_weight)
             X, callback_params = self._check_fit_params(X, labels, **fit_params)
-            net = self._make_net(X, labels, weights, callback_params, listeners.skorch_callbacks())
+            checkpoint = Checkpoint(folder, seed=seed)
+            if folder is not None:
+                checkpoint.identity = self._identity(X, labels, weights, callback_params)
+                folder.check(checkpoint.identity)
+            net, checkpoint.found_warmup = self._make_net(
+                X,
+                labels,
+                weights,
+                callback_params,
+                [*listeners.skorch_callbacks(), ("checkpoint", checkpoint)],
+                resumed and resumed["found_warmup"],
+            )
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(X, np.arange(X.shape[0]))
             self._n_labels = len(labels)
@@ -247,6 +214,27 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
                 stacklevel=3,
             )
         return self
+
+    def _identity(self, X, labels, weights, callback_params):
+        """Return what a fit must have in common with one that it goes on with."""
+        params = {
+            name: describe(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in ("verbose", "checkpoint_dir", "skorch_params")
+        }
+        trusted = callback_params.get("trusted")
+        arrays = {
+            "X": [X],
+            "y": [np.asarray(self.classes_[labels]).astype(str)],
+            "sample_weight or class_weight": [None if weights is None else weights.numpy()],
+            "trusted rows": [] if trusted is None else [trusted.X, trusted.labels],
+        }
+        return {
+            "estimator": type(self).__name__,
+            **{f"version of {name}": version for name, version in versions().items()},
+            **params,
+            **{name: f"<{digest(*found)[:16]}>" for name, found in arrays.items()},
+        }
 
     def _check_fit_params(self, X, labels):
         """Return all inputs, and the label callback's parameters, from what `fit` was given."""
@@ -435,9 +423,6 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
         check_consistent_length(rows, y)
         return rows, y
 
-    def _num_workers(self):
-        return self.skorch_params.get("iterator_train__num_workers", 0)
-
     def _builds_network(self):
         return self.module is None or isinstance(self.module, str)
 
@@ -524,96 +509,6 @@ class NoisyLabelClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator,
             raise TypeError(
                 f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
             )
-
-    def _batch_rows(self, X):
-        """Return the rows of a training batch."""
-        rows = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
-        return count_rows(X) if rows == -1 else rows
-
-    def _steps_per_epoch(self, X):
-        return math.ceil(count_rows(X) / self._batch_rows(X))
-
-    def _epochs_of(self, X):
-        """Return the number of epochs of a fit on X."""
-        if self.max_epochs != "auto":
-            return self.max_epochs
-        return auto_max_epochs(max(1, self._steps_per_epoch(X)))
-
-    def _make_net(self, X, labels, weights, callback_params, listeners):
-        n_classes = len(self.classes_)
-        module_params = {
-            name.removeprefix("module__"): value
-            for name, value in self.skorch_params.items()
-            if name.startswith("module__")
-        }
-        device = resolve_device(self.device)
-        module = build_module(self.module, module_params, X, n_classes).to(device)
-        is_double = any(p.dtype == torch.float64 for p in module.parameters())
-        targets = torch.zeros(len(labels), n_classes, dtype=torch.float64 if is_double else None)
-        targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
-        weights = None if weights is None else weights.to(targets.dtype)
-        first_rows = as_inputs(RowDataset(X).__getitems__(range(min(2, X.shape[0])))[0], device)
-        check_logits(module, first_rows, n_classes)
-        use_channels_last(module, first_rows)
-        batch_size = self._batch_rows(X)
-        predict_rows = min(PREDICT_ROWS, PREDICT_NUMBERS // math.prod(X.shape[1:]))
-        train_split = self.train_split and partial(split_by_label, self.train_split, labels)
-        params = {
-            "iterator_train__shuffle": True,
-            "iterator_valid__batch_size": max(predict_rows, batch_size),
-            "iterator_valid__num_workers": self._num_workers(),
-            **{k: v for k, v in self.skorch_params.items() if not k.startswith("module__")},
-        }
-        chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
-        if self.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
-            params["optimizer__fused"] = True
-        augmentation = build_augmentation(self.augment, X.shape[1:])
-        augment = [] if augmentation is None else [("augment", Augment(augmentation))]
-        make = partial(
-            InnerNet,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            dataset=RowDataset,
-            iterator_train=BatchLoader,
-            iterator_valid=BatchLoader,
-            predict_nonlinearity=softmax,
-            device=str(device),
-            amp=self.amp,
-        )
-
-        def make_pilot(max_epochs, label_callback, callbacks, hold_out):
-            return make(
-                deepcopy(module),
-                criterion=SoftTargetLoss(targets.clone(), weights),
-                max_epochs=max_epochs,
-                callbacks=[*callbacks, *augment, ("labels", label_callback)],
-                train_split=train_split or hold_out,
-                verbose=0,
-                **{k: v for k, v in params.items() if not k.startswith(NOT_IN_PILOT)},
-                iterator_train__shuffle=True,
-            )
-
-        max_epochs = self._epochs_of(X)
-        pilot = Pilot(make_pilot, X, len(labels), max_epochs, self._steps_per_epoch(X))
-        with seeded(torch.initial_seed() % MAX_SEED, device):  # the fit's own draws stay the same
-            label_callback = self._label_callback(pilot, **callback_params)
-        return make(
-            module,
-            criterion=SoftTargetLoss(targets, weights),
-            max_epochs=max_epochs,
-            # Inputs are augmented and the best weights restored before the labels are written.
-            callbacks=[
-                *deepcopy(list(self.callbacks or [])),
-                *augment,
-                ("labels", label_callback),
-                *listeners,
-            ],
-            train_split=train_split,
-            compile=self.compile,
-            verbose=self.verbose,
-            **params,
-        )
 
 
 def _own_params(cls):

@@ -183,9 +183,12 @@ reduction, label_start, feature_layer, restore_best, hypergradient
     def trust(self, net, X, labels):
         """Begin to use trusted rows: in the table, in look-ahead batches and beside each batch."""
         table = net.criterion_.targets
-        self.first_trusted_ = len(table)
-        one_hot = torch.nn.functional.one_hot(labels, table.shape[1]).to(table)
-        net.criterion_.lengthen(one_hot)
+        net.criterion_.lengthen(torch.nn.functional.one_hot(labels, table.shape[1]).to(table))
+        self.draw_from(net, X, labels)
+
+    def draw_from(self, net, X, labels):
+        """Draw batches of the trusted rows, whose labels end the table."""
+        self.first_trusted_ = len(net.criterion_.targets) - len(labels)
         self.trusted_data_ = RowDataset(X, labels.numpy())
         self.meta_batches_ = TrustedBatches(labels, self.meta_batch_size)
         if self.trusted_weight:
@@ -222,9 +225,13 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             rows = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
             rows = rows[table[rows].sum(dim=1).cpu() > 0]
             given = table[rows].argmax(dim=1).cpu()
-            chosen = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
-            X = data.__getitems__(chosen.numpy())[0].numpy()
-            self.trust(net, X, table[chosen].argmax(dim=1).cpu())
+            self.chosen_ = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
+            X = data.__getitems__(self.chosen_.numpy())[0].numpy()
+            self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
+        self.begin_label_net(table)
+
+    def begin_label_net(self, table):
+        """Make the label network for the features, and its optimizer."""
         label_net = nn.Linear(self.features_.shape[1], table.shape[1], dtype=table.dtype)
         heads = [p.shape for p in self.layer_.state_dict().values()]
         same = heads == [p.shape for p in label_net.state_dict().values()]
@@ -234,6 +241,52 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         self.label_optimizer_ = torch.optim.Adam(
             self.label_net_.parameters(), lr=self.meta_lr, weight_decay=META_WEIGHT_DECAY
         )
+
+    def checkpoint_state(self):
+        """Return the label network, its features and the trusted rows that wait."""
+        state = {"best": self.best_, "best_epoch": self.best_epoch_}
+        if self.best_ is not None:
+            state["best_states"] = self.best_states_
+        if hasattr(self, "trusted_data_"):
+            state["waiting"] = self.meta_batches_.waiting
+            state["beside"] = self.beside_.waiting if self.n_beside_ else None
+        if hasattr(self, "label_net_"):
+            state["chosen"] = self.chosen_ if self.trusted is None else None
+            state["features"] = self.features_
+            state["frozen"] = None if self.frozen_ is None else self.frozen_.state_dict()
+            state["label_net"] = self.label_net_.state_dict()
+            state["label_optimizer"] = self.label_optimizer_.state_dict()
+            state["hypergradient"] = getattr(self, "hypergradient_", None)
+        return state
+
+    @torch.no_grad()
+    def restore(self, net, state, dataset_train, dataset_valid):
+        """Go on with the label network, its features and the trusted rows that wait."""
+        super().restore(net, state, dataset_train, dataset_valid)
+        table, data = net.criterion_.targets, getattr(dataset_train, "dataset", dataset_train)
+        if "label_net" in state:
+            self.frozen_ = None
+            if state["frozen"] is not None:
+                self.frozen_ = deepcopy(plain(net.module_)).eval()
+                self.frozen_.load_state_dict(state["frozen"])
+                self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
+            if state["chosen"] is not None:
+                self.chosen_ = state["chosen"]
+                X = data.__getitems__(self.chosen_.numpy())[0].numpy()
+                self.draw_from(net, X, table[-len(self.chosen_) :].argmax(dim=1).cpu())
+            self.features_ = state["features"].to(net.device)
+            self.begin_label_net(table)
+            self.label_net_.load_state_dict(state["label_net"])
+            self.label_optimizer_.load_state_dict(state["label_optimizer"])
+            if state["hypergradient"] is not None:
+                self.hypergradient_ = state["hypergradient"]
+        if "waiting" in state:
+            self.meta_batches_.waiting = state["waiting"]
+            if state["beside"] is not None:
+                self.beside_.waiting = state["beside"]
+        self.best_, self.best_epoch_ = state["best"], state["best_epoch"]
+        if self.best_ is not None:
+            self.best_states_ = state["best_states"]
 
     def on_batch_begin(self, net, batch, training=False, **kwargs):
         """Put trusted rows beside the batch; remember what draws its dropout."""
@@ -464,6 +517,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     random_state : int, RandomState or None, default=None
         Decides the initial weights, the order of the batches and dropout. numpy's and torch's
         global generators are left as they were.
+    checkpoint_dir : None, str or Path, default=None
+        A folder for the state after each epoch, of this fit alone. The same call after a crash
+        goes on there, and ends as if nothing had happened; other data, parameters or versions are
+        refused.
     **skorch_params : dict
         ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*``,
         ``callbacks__*`` and ``compile__*``, as in `skorch.NeuralNet`.
@@ -554,6 +611,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         compile=False,
         verbose=0,
         random_state=None,
+        checkpoint_dir=None,
         **skorch_params,
     ):
         super().__init__(
@@ -571,6 +629,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             compile=compile,
             verbose=verbose,
             random_state=random_state,
+            checkpoint_dir=checkpoint_dir,
             skorch_params=skorch_params,
         )
         self.warmup_epochs = warmup_epochs
@@ -723,6 +782,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             return self._validate(X, reset=False)
         except ValueError as error:
             raise ValueError(f"{name} must be rows like those of X: {error}") from error
+
+    _new_label_callback = staticmethod(GenerateLabels)
 
     def _label_callback(self, pilot, trusted, pinned):
         warmup = self.warmup_epochs

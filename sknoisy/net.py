@@ -75,7 +75,7 @@ class InnerNet(NeuralNet):
         self.amp = amp
         self.interrupted_ = False
         device = torch.device(self.device).type
-        self._scaler = torch.amp.GradScaler(device) if amp == "fp16" else None
+        self.scaler = torch.amp.GradScaler(device) if amp == "fp16" else None
 
     def autocast(self):
         """Return the context that the module's passes run in."""
@@ -85,21 +85,35 @@ class InnerNet(NeuralNet):
     @property
     def gradient_scale(self) -> float:
         """By how much gradients of the module's parameters are too large."""
-        return 1.0 if self._scaler is None else self._scaler.get_scale()
+        return 1.0 if self.scaler is None else self.scaler.get_scale()
 
     def torch_compile(self, module, name):
         """Compile the module alone: a callback swaps the criterion's loss between phases."""
         return module if name == "criterion" else super().torch_compile(module, name)
 
-    def fit_loop(self, *args, **kwargs):
-        """Train; note an interruption by Ctrl-C, of which skorch would not say a word."""
+    def fit_loop(self, X, y=None, epochs=None, **kwargs):
+        """Train; note an interruption by Ctrl-C, of which skorch would not say a word.
+
+        A callback 'checkpoint' says how many epochs an interrupted fit has done.
+        """
+        folder = getattr(dict(self.callbacks_).get("checkpoint"), "folder", None)
+        if folder is not None:
+            epochs = self.max_epochs - folder.epochs_done
         try:
-            return super().fit_loop(*args, **kwargs)
+            return super().fit_loop(X, y, epochs, **kwargs)
         except KeyboardInterrupt as error:
             self.interrupted_ = not is_raised_by_code(error)
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # an epoch that did not end
             raise
+
+    def get_split_datasets(self, X, y=None, **kwargs):
+        """Return the rows to train on and those held out; go on where a checkpoint says."""
+        split = super().get_split_datasets(X, y, **kwargs)
+        checkpoint = dict(self.callbacks_).get("checkpoint")
+        if checkpoint is not None:
+            checkpoint.restore(self, *split)
+        return split
 
     def infer(self, x, **fit_params):
         """Return the module's logits, float32, for a batch."""
@@ -108,24 +122,24 @@ class InnerNet(NeuralNet):
         if not self.amp:
             return logits
         logits = logits.float()
-        if self._scaler is not None and logits.requires_grad:
-            logits.register_hook(self._scaler.scale)
+        if self.scaler is not None and logits.requires_grad:
+            logits.register_hook(self.scaler.scale)
         return logits
 
     def train_step_single(self, batch, **fit_params):
         """Return loss and prediction of a batch; leave gradients of the right size."""
         step = super().train_step_single(batch, **fit_params)
-        if self._scaler is not None:  # before callbacks clip them
-            self._scaler.unscale_(self.optimizer_)
+        if self.scaler is not None:  # before callbacks clip them
+            self.scaler.unscale_(self.optimizer_)
         return step
 
     def _step_optimizer(self, step_fn):
-        if self._scaler is None or step_fn is None:
+        if self.scaler is None or step_fn is None:
             super()._step_optimizer(step_fn)
             return
         step_fn()
-        self._scaler.step(self.optimizer_)
-        self._scaler.update()
+        self.scaler.step(self.optimizer_)
+        self.scaler.update()
 
 
 class Augment(Callback):

@@ -160,6 +160,16 @@ class MixNeighbors(LabelCallback):
         self.layer_ = find_feature_layer(plain(net.module_), self.feature_layer)
         self.losses_ = deque(maxlen=self.loss_history)
 
+    def checkpoint_state(self):
+        """Return the losses of the last passes."""
+        return {"losses": list(self.losses_)}
+
+    def restore(self, net, state, dataset_train, dataset_valid):
+        """Go on with the losses of the last passes."""
+        super().restore(net, state, dataset_train, dataset_valid)
+        self.losses_.extend(losses.to(net.device) for losses in state["losses"])
+        self.data_ = getattr(dataset_train, "dataset", dataset_train)
+
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
         """Judge the training rows, and find their neighbours in the whole set."""
         super().on_epoch_begin(net, **kwargs)
@@ -331,6 +341,10 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     random_state : int, RandomState or None, default=None
         Decides the initial weights, the order of the batches, the mixing and dropout. numpy's and
         torch's global generators are left as they were.
+    checkpoint_dir : None, str or Path, default=None
+        A folder for the state after each epoch, of this fit alone. The same call after a crash
+        goes on there, and ends as if nothing had happened; other data, parameters or versions are
+        refused.
     **skorch_params : dict
         ``module__*``, ``optimizer__*``, ``iterator_train__*``, ``iterator_valid__*``,
         ``callbacks__*`` and ``compile__*``, as in `skorch.NeuralNet`.
@@ -415,6 +429,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         compile=False,
         verbose=0,
         random_state=None,
+        checkpoint_dir=None,
         **skorch_params,
     ):
         super().__init__(
@@ -432,6 +447,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             compile=compile,
             verbose=verbose,
             random_state=random_state,
+            checkpoint_dir=checkpoint_dir,
             skorch_params=skorch_params,
         )
         self.n_neighbors = n_neighbors
@@ -460,6 +476,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         check_number(self.loss_history, "loss_history", Integral, 1)
         check_choice(self.mixup_loss, "mixup_loss", ("linear", "ce"))
         check_choice(self.neighbors, "neighbors", ("batch", "all"))
+
+    _new_label_callback = staticmethod(MixNeighbors)
 
     def _label_callback(self, pilot):
         warmup = self.warmup_epochs

@@ -99,6 +99,14 @@ class LabelCallback(Callback, ABC):
     def before_loss(self, net: NeuralNet, logits: Tensor, rows: Tensor) -> None:
         """Run between the forward pass of a training batch and its loss."""
 
+    def checkpoint_state(self) -> dict:
+        """Return what the next epoch depends on beside the net and the criterion."""
+        return {}
+
+    def restore(self, net, state: dict, dataset_train, dataset_valid) -> None:
+        """Go on, after `on_train_begin`, where `checkpoint_state` was taken."""
+        self.held_out_ = dataset_valid
+
     def on_train_begin(self, net, **kwargs):
         """Listen to the criterion: the loss then reads what this callback wrote."""
         self.held_out_ = None

@@ -59,6 +59,8 @@ class Pilot:
         Epochs of the whole fit.
     steps_per_epoch : int
         Batches in an epoch.
+    found : int or None, default=None
+        What `epochs_before_memorisation` returned, here or in an interrupted fit.
     """
 
     make_net: Callable[..., NeuralNet]
@@ -66,6 +68,7 @@ class Pilot:
     n_labels: int
     max_epochs: int
     steps_per_epoch: int
+    found: int | None = None
 
     def epochs_of(self, steps: int) -> int:
         """Return how many epochs hold about so many steps, at least 1."""
@@ -77,7 +80,11 @@ class Pilot:
         A net of its own is trained for it, until the loss has not fallen for 110 steps and 5
         epochs. Fewer than 50 rows leave too few to hold out: then it is the epochs of 20 steps.
         """
-        limit = self.max_epochs // 2
+        if self.found is None:
+            self.found = self._search(self.max_epochs // 2)
+        return self.found
+
+    def _search(self, limit):
         if limit <= 1:
             return 1
         if self.n_labels < FEWEST_ROWS:

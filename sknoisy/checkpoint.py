@@ -1,0 +1,288 @@
+"""A fit that survives `kill -9`: its whole state after each epoch, in files that cannot be halves.
+
+A file holds a digest and a state of tensors, numbers and text, which torch reads back without
+running any code. It is written aside and renamed; the last two are kept.
+"""
+
+import hashlib
+import inspect
+import io
+import os
+import warnings
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor
+
+MAGIC = b"sknoisy checkpoint 1\n"
+CHUNK_ROWS = 4096
+PATTERN = "epoch-*.checkpoint"
+
+
+def write_file(path: Path, state: dict) -> None:
+    """Write a state so that `path` is whole or not there, also after a power cut."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(aside, "wb") as file:
+        file.write(MAGIC + hashlib.sha256(payload).digest())
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    with suppress(OSError):  # a folder cannot be opened everywhere
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def read_file(path: Path) -> dict:
+    """Return the state in a file; ValueError if a single bit of it is not as it was written."""
+    content = path.read_bytes()
+    head, payload = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    if not head.startswith(MAGIC):
+        raise ValueError("it does not begin as a checkpoint does")
+    if hashlib.sha256(payload).digest() != head[len(MAGIC) :]:
+        raise ValueError("its digest is another: it is cut short or changed")
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+
+
+def parts_of(rows) -> list:
+    """Return the arrays, or the Dataset, that a CSR matrix or stacked rows are made of."""
+    if hasattr(rows, "indptr"):
+        return [rows.data, rows.indices, rows.indptr]
+    if hasattr(rows, "parts"):
+        return [part for stacked in rows.parts for part in parts_of(stacked)]
+    return [rows]
+
+
+def digest(*arrays) -> str:
+    """Return what tells arrays, CSR matrices or sets of rows (see `RowDataset`) from others."""
+    found = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            continue
+        found.update(f"{array.shape} {getattr(array, 'dtype', '')}".encode())
+        for part in parts_of(array):
+            if isinstance(part, np.ndarray):
+                for k in range(0, len(part), CHUNK_ROWS):
+                    found.update(np.ascontiguousarray(part[k : k + CHUNK_ROWS]).tobytes())
+            else:  # a Dataset: reading it all may take as long as an epoch
+                ends = [*range(min(8, len(part))), *range(max(0, len(part) - 8), len(part))]
+                found.update(np.ascontiguousarray(part[np.array(ends)]).tobytes())
+    return found.hexdigest()
+
+
+def describe(value) -> str:
+    """Return a text that is the same for the same parameter in another process."""
+    if isinstance(value, torch.nn.Module):
+        arrays = [tensor.numpy(force=True) for tensor in value.state_dict().values()]
+        return f"{type(value).__name__} {digest(*arrays)[:16]}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(describe, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k!r}: {describe(v)}' for k, v in value.items())}}}"
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
+        return repr(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def plain_state(value, name: str):
+    """Return a callback's attribute as tensors, numbers, text and containers of them."""
+    if isinstance(value, np.generic):  # before float: numpy's float64 is one
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return {"$array": torch.from_numpy(value.copy())}
+    if isinstance(value, dict):
+        return {k: plain_state(v, name) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return type(value)([plain_state(v, name) for v in value])
+    if isinstance(value, deque):
+        return {"$deque": [plain_state(v, name) for v in value], "maxlen": value.maxlen}
+    if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
+        return {"$state_dict": plain_state(dict(value.state_dict()), name)}
+    raise TypeError(
+        f"callbacks must have a state that a checkpoint can hold, got {name} of type"
+        f" {type(value).__name__}; leave the callback out, or pass checkpoint_dir=None."
+    )
+
+
+def revive(state, current):
+    """Return the attribute that `plain_state` described; `current` is what stands in its place."""
+    if isinstance(state, dict):
+        if "$array" in state:
+            return state["$array"].numpy()
+        if "$deque" in state:
+            return deque(state["$deque"], maxlen=state["maxlen"])
+        if "$state_dict" in state:
+            current.load_state_dict(revive(state["$state_dict"], None))
+            return current
+        return type(state)((k, revive(v, None)) for k, v in state.items())
+    if isinstance(state, list | tuple | set):
+        return type(state)(revive(v, None) for v in state)
+    return state
+
+
+def attributes_of(callback) -> dict:
+    """Return what a callback has learned, by skorch's custom: names that end in an underscore."""
+    return {
+        name: plain_state(value, f"{type(callback).__name__}.{name}")
+        for name, value in vars(callback).items()
+        if name.endswith("_") and not (isinstance(value, type) or inspect.isroutine(value))
+    }
+
+
+class CheckpointFolder:
+    """The checkpoints of one fit.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, made if it is not there.
+
+    Attributes
+    ----------
+    state : dict or None
+        Of the last epoch that was written whole, or None.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.state = None
+        self.last = None
+        for file in sorted(self.path.glob(PATTERN), reverse=True):
+            try:
+                self.state, self.last = read_file(file), file
+                break
+            except Exception as error:  # whatever a damaged file makes torch say
+                reason = str(error).partition("\n")[0]
+                warnings.warn(
+                    f"checkpoint_dir holds a file that cannot be used, {file}: {reason}. The one"
+                    " before it is used, if there is one.",
+                    UserWarning,
+                    stacklevel=5,
+                )
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs that need not be trained again."""
+        return 0 if self.state is None else len(self.state["history"])
+
+    def check(self, identity: dict) -> None:
+        """Raise ValueError unless the state is of the same data, parameters and versions."""
+        if self.state is None:
+            return
+        before = self.state["identity"]
+        for name in {**identity, **before}:  # the estimator first, the data last
+            old, new = before.get(name), identity.get(name)
+            if old != new:
+                raise ValueError(
+                    f"checkpoint_dir={str(self.path)!r} holds a fit with {name}={old}, this one"
+                    f" has {name}={new}; pass another folder, or what that fit was given."
+                )
+
+    def write(self, state: dict) -> None:
+        """Add the state after an epoch; remove all files but it and the one before."""
+        path = self.path / f"epoch-{len(state['history']):06d}.checkpoint"
+        write_file(path, state)
+        for file in self.path.glob("epoch-*"):  # also what a killed fit was writing
+            if file not in (path, self.last):
+                file.unlink()
+        self.last = path
+
+
+class Checkpoint(Callback):
+    """Write the state of the net, its callbacks and the generators after each epoch.
+
+    Parameters
+    ----------
+    folder : CheckpointFolder or None
+        Where to; None does nothing, as in the net of a finished fit.
+    identity : dict
+        What must be the same in a fit that goes on.
+    seed : int
+        What the fit was seeded with.
+    found_warmup : int or None
+        What `Pilot` found.
+    """
+
+    def __init__(self, folder=None, identity=None, seed=None, found_warmup=None):
+        self.folder = folder
+        self.identity = identity
+        self.seed = seed
+        self.found_warmup = found_warmup
+
+    def state_of(self, net) -> dict:
+        """Return everything that the next epoch depends on."""
+        name, keys, *numbers = np.random.get_state()  # noqa: NPY002 - the one that fit seeds
+        state = {
+            "identity": self.identity,
+            "seed": self.seed,
+            "found_warmup": self.found_warmup,
+            "history": list(net.history),
+            "module": net.module_.state_dict(),
+            "criterion": dict(net.criterion_.named_buffers()),
+            "optimizer": net.optimizer_.state_dict(),
+            "scaler": None if net.scaler is None else net.scaler.state_dict(),
+            "callbacks": {},
+            "torch": torch.get_rng_state(),
+            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *numbers],
+            "cuda": None,
+        }
+        if torch.device(net.device).type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(net.device)
+        for name, callback in net.callbacks_:
+            if hasattr(callback, "checkpoint_state"):
+                state["callbacks"][name] = callback.checkpoint_state()
+            elif callback is not self:
+                state["callbacks"][name] = attributes_of(callback)
+        return plain_state(state, "the state of the fit")
+
+    def restore(self, net, dataset_train, dataset_valid):
+        """Put a net that is about to train where the state was taken."""
+        if self.folder is None or self.folder.state is None:
+            return
+        state, self.folder.state = self.folder.state, None
+        net.history.clear()
+        net.history.extend(state["history"])
+        net.module_.load_state_dict(state["module"])
+        for name, tensor in state["criterion"].items():
+            setattr(net.criterion_, name, tensor.to(net.device))
+        net.optimizer_.load_state_dict(state["optimizer"])
+        if net.scaler is not None:
+            net.scaler.load_state_dict(state["scaler"])
+        for name, callback in net.callbacks_:
+            if hasattr(callback, "checkpoint_state"):
+                callback.restore(net, state["callbacks"][name], dataset_train, dataset_valid)
+            elif callback is not self:
+                for attribute, value in state["callbacks"][name].items():
+                    current = getattr(callback, attribute, None)
+                    setattr(callback, attribute, revive(value, current))
+        name, keys, *numbers = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], net.device)
+
+    def on_train_begin(self, net, **kwargs):
+        """Refuse callbacks that no checkpoint can hold before any time is lost."""
+        if self.folder is not None:
+            self.state_of(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the state."""
+        if self.folder is not None:
+            self.folder.write(self.state_of(net))
+
+    def on_train_end(self, net, **kwargs):
+        """Be done: training the net further is another fit."""
+        self.folder = None

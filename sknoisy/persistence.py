@@ -1,0 +1,356 @@
+"""Fitted estimators in a file that cannot run code: JSON and arrays, in safetensors' format.
+
+The header holds one JSON text and its digest, which covers the arrays as well. Classes and
+functions are written by import path; reading looks them up in torch and in a list that the caller
+gives, and imports nothing that the file names.
+"""
+
+import hashlib
+import importlib
+import json
+import math
+import os
+import platform
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from sknoisy._version import __version__
+from sknoisy.backbones import build_module
+from sknoisy.net import resolve_device
+from sknoisy.targets import SoftTargetLoss
+
+FORMAT = 1
+NEEDED = ("module", "device", "amp", "compile")  # for predictions; others can be left out
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide what a fit gives."""
+    return {"sknoisy": __version__, "torch": torch.__version__.split("+")[0]}
+
+
+def import_path(value) -> str:
+    """Return where a class or function can be imported from; TypeError if nowhere."""
+    name = getattr(value, "__qualname__", "<>")
+    if "<" in name or not hasattr(value, "__module__"):
+        raise TypeError(f"{value!r} has no import path")
+    return f"{value.__module__}.{name}"
+
+
+def encode(value):
+    """Return a parameter as JSON; TypeError for what has no such form."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.generic):
+        return encode(value.item())
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, tuple):
+        return {"tuple": [encode(v) for v in value]}
+    if isinstance(value, list):
+        return [encode(v) for v in value]
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {"dict": {k: encode(v) for k, v in value.items()}}
+    if isinstance(value, dict):
+        return {"pairs": [[encode(k), encode(v)] for k, v in value.items()]}
+    if isinstance(value, Path):
+        return str(value)
+    return {"import": import_path(value)}
+
+
+class Trusted:
+    """What a file may name: torch's optimizers and layers, and what the caller lists.
+
+    Parameters
+    ----------
+    listed : iterable of class, function or str
+        A str is an import path, imported here.
+    """
+
+    def __init__(self, listed):
+        self.listed = {}
+        for value in listed:
+            found = self.find(value) if isinstance(value, str) else value
+            self.listed[import_path(found)] = found
+            if isinstance(value, str):
+                self.listed[value] = found
+
+    @staticmethod
+    def find(path):
+        """Import what the caller names."""
+        parent, _, name = path.rpartition(".")
+        try:
+            return getattr(importlib.import_module(parent), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"trusted must hold import paths, got {path!r}: {error}") from error
+
+    def __getitem__(self, path):
+        """Return what a file asks for; ValueError unless it is trusted."""
+        if path in self.listed:
+            return self.listed[path]
+        name = str(path).rpartition(".")[2]
+        families = ((torch.optim, torch.optim.Optimizer), (nn, nn.Module))
+        for module, kind in families:
+            found = vars(module).get(name)
+            if isinstance(found, type) and issubclass(found, kind) and import_path(found) == path:
+                return found
+        raise ValueError(
+            f"it asks for {path!r}; if you trust that, pass trusted=[{name}] with the class or"
+            " function of this name"
+        )
+
+    def decode(self, value):
+        """Return the parameter that `encode` wrote."""
+        if isinstance(value, list):
+            return [self.decode(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        (kind, content), *more = value.items()
+        if more:
+            raise ValueError(f"it holds a parameter of an unknown kind: {value!r}")
+        if kind == "tuple":
+            return tuple(self.decode(v) for v in content)
+        if kind == "dict":
+            return {k: self.decode(v) for k, v in content.items()}
+        if kind == "pairs":
+            return {self.decode(k): self.decode(v) for k, v in content}
+        if kind == "import":
+            return self[content]
+        raise ValueError(f"it holds a parameter of an unknown kind: {value!r}")
+
+
+def digest(document: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Return a digest of the JSON text and of the names, types, shapes and bytes of tensors."""
+    found = hashlib.sha256(document.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def require_safetensors():
+    """Return the module that reads and writes the format."""
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError(
+            'save and load need the package safetensors: pip install "sknoisy[save]".'
+        ) from error
+    return safetensors
+
+
+def write_file(path, document: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a document and tensors, whole or not at all."""
+    safetensors = require_safetensors()
+    tensors = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
+    text = json.dumps(document)
+    header = {"sknoisy": json.dumps({"digest": digest(text, tensors), "document": text})}
+    path = Path(path)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        aside.write_bytes(safetensors.torch.save(tensors, metadata=header))
+        os.replace(aside, path)
+    finally:
+        with suppress(FileNotFoundError):
+            aside.unlink()
+
+
+def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Return the document and tensors of a file; ValueError unless every bit is as written."""
+    safetensors = require_safetensors()
+    path = Path(path)
+    content = path.read_bytes()  # once: what is checked is what is used
+    try:
+        tensors = safetensors.torch.load(content)
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["sknoisy"])
+        text = header["document"]
+        is_whole = digest(text, tensors) == header["digest"]
+        document = json.loads(text)
+    except Exception as error:  # whatever a damaged header makes the parsers say
+        raise ValueError(
+            f"path must be a file that save wrote, whole and unchanged, got {str(path)!r}:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if not is_whole:
+        raise ValueError(
+            f"path must be a file that save wrote, got {str(path)!r}, which was changed since: its"
+            " digest is another."
+        )
+    if document.get("format", math.inf) > FORMAT:
+        raise ValueError(
+            f"path must be a file of format {FORMAT} or older, got {str(path)!r} of format"
+            f" {document.get('format')}, written by sknoisy"
+            f" {document.get('versions', {}).get('sknoisy')}; install a newer sknoisy."
+        )
+    return document, tensors
+
+
+def encode_labels(classes: np.ndarray) -> dict:
+    """Return the labels as JSON with their type; TypeError for what JSON has no form for."""
+    if classes.dtype.kind in "mM":
+        return {"dtype": classes.dtype.str, "values": classes.astype(np.int64).tolist()}
+    values = classes.tolist()
+    if not all(isinstance(v, bool | int | float | str) for v in values):
+        kinds = sorted({type(v).__name__ for v in values})
+        raise TypeError(f"labels of type {', '.join(kinds)} cannot be saved")
+    kind = "O" if classes.dtype == object else classes.dtype.str
+    return {"dtype": kind, "values": values}
+
+
+def decode_labels(written: dict) -> np.ndarray:
+    """Return the labels that `encode_labels` wrote."""
+    dtype = np.dtype(written["dtype"])
+    values = np.array(written["values"], dtype=np.int64 if dtype.kind in "mM" else dtype)
+    return values.astype(dtype)
+
+
+def plain_history(history) -> list:
+    """Return skorch's history with Python's own numbers."""
+    return json.loads(json.dumps(list(history), default=lambda value: value.item()))
+
+
+class Saving:
+    """The part of an estimator that writes and reads files."""
+
+    def save(self, path):
+        """Write the fitted estimator to a file that holds no code.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, in safetensors' format; replaced once the new one is whole. It holds what
+            predictions, `soft_labels_` and the other attributes need. An own `module` must be a
+            class or a function that can be imported: the file holds its name, not its code.
+            Parameters without a form in JSON, such as callbacks, are left out with a warning.
+        """
+        net = self._fitted_net()
+        labels = dict(net.callbacks_)["labels"]
+        tensors = {f"module.{k}": t for k, t in net.module_.state_dict().items()}
+        tensors |= {f"criterion.{k}": t for k, t in net.criterion_.named_buffers()}
+        scalars = {}
+        for name, value in vars(labels).items():
+            if isinstance(value, nn.Module):
+                tensors |= {f"labels.{name}.{k}": t for k, t in value.state_dict().items()}
+            elif value is None or isinstance(value, bool | int | float | str):
+                scalars[name] = value
+        names = getattr(self, "feature_names_in_", None)
+        document = {
+            "format": FORMAT,
+            "versions": {**versions(), "python": platform.python_version()},
+            "estimator": type(self).__name__,
+            "params": self._encoded_params(),
+            "classes": encode_labels(self.classes_),
+            "n_features": getattr(self, "n_features_in_", None),
+            "feature_names": None if names is None else names.tolist(),
+            "row_shape": list(self._row_shape),
+            "row_type": np.dtype(self._row_type).name,
+            "n_labels": self._n_labels,
+            "max_epochs": net.max_epochs,
+            "labels": scalars,
+            "history": plain_history(net.history),
+        }
+        write_file(path, document, tensors)
+
+    def _encoded_params(self):
+        encoded, left_out = {}, []
+        for name, value in self.get_params(deep=False).items():
+            if name.startswith("callbacks__"):  # nothing without the callbacks
+                left_out.append(name)
+                continue
+            try:
+                encoded[name] = encode(value)
+            except TypeError as error:
+                if name in NEEDED or name.startswith("module__"):
+                    raise TypeError(
+                        f"{name} must be importable to be saved: a class or function defined in a"
+                        f" module, or a name of torchvision; {error}. Pass module=Net rather than"
+                        " module=Net(), or keep the estimator by pickle."
+                    ) from error
+                left_out.append(name)
+        if left_out:
+            warnings.warn(
+                f"save leaves out {', '.join(left_out)}, which a loaded estimator has at the"
+                " default; predictions do not need them.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return encoded
+
+    @classmethod
+    def load(cls, path, *, trusted=()):
+        """Return the fitted estimator that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. A damaged one, or one of another estimator, raises ValueError.
+        trusted : iterable of class, function or str, default=()
+            What the file may name beside torch's own layers and optimizers, such as the class
+            of your module: itself, or its import path. The file imports nothing by itself.
+        """
+        document, tensors = read_file(path)
+        if document["estimator"] != cls.__name__:
+            raise ValueError(
+                f"path must be a file of {cls.__name__}, got {str(path)!r} of"
+                f" {document['estimator']}; call {document['estimator']}.load."
+            )
+        listed = Trusted(trusted)
+        try:
+            params = {name: listed.decode(value) for name, value in document["params"].items()}
+            estimator = cls(**params)
+            estimator._revive(document, tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
+        return estimator
+
+    def _revive(self, document, tensors):
+        """Put the fitted state in place."""
+        self.classes_ = decode_labels(document["classes"])
+        if document["n_features"] is not None:
+            self.n_features_in_ = document["n_features"]
+        if document["feature_names"] is not None:
+            self.feature_names_in_ = np.array(document["feature_names"], dtype=object)
+        self._row_shape = tuple(document["row_shape"])
+        self._row_type = np.dtype(document["row_type"]).type
+        self._n_labels = document["n_labels"]
+
+        def part(prefix):
+            return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+        # Layers that standardize are fitted to a row of zeros, and then get what was saved.
+        rows = np.zeros((1, *self._row_shape), dtype=np.float32)
+        module_params = self._module_params()
+        if isinstance(self.module, str):
+            module_params["weights"] = None  # no download: the weights are in the file
+        module = build_module(self.module, module_params, rows, len(self.classes_))
+        module.load_state_dict(part("module."))
+        criterion = SoftTargetLoss(tensors["criterion.targets"])
+        for name, tensor in part("criterion.").items():
+            criterion.register_buffer(name, tensor)
+        labels = self._new_label_callback()
+        for name, value in document["labels"].items():
+            setattr(labels, name, value)
+        label_net = part("labels.label_net_.")
+        if label_net:
+            weight = label_net["weight"]
+            labels.label_net_ = nn.Linear(*weight.shape[::-1], dtype=weight.dtype)
+            labels.label_net_.load_state_dict(label_net)
+        net = self._inner_net(
+            module.to(resolve_device(self.device)),
+            criterion,
+            max_epochs=document["max_epochs"],
+            callbacks=[("labels", labels)],
+            train_split=None,
+            compile=self.compile,
+            verbose=0,
+            **{k: v for k, v in self._net_params(rows).items() if not k.startswith("callbacks__")},
+        )
+        net.initialize()
+        net.history.extend(document["history"])
+        self.net_ = net

@@ -1,0 +1,294 @@
+"""A fit that is killed goes on, and ends as if it had not been."""
+
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_blobs
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.dataset import ValidSplit
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils.data import TensorDataset
+
+import sknoisy
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier, checkpoint
+from sknoisy.checkpoint import CheckpointFolder, read_file
+
+METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:No trusted rows:UserWarning", "ignore:target_momentum", "ignore:max_epochs must"
+)
+X, Y = make_blobs(240, 4, centers=3, cluster_std=3.0, random_state=0)
+META = {"meta_X": X[:30], "meta_y": Y[:30]}
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_after(monkeypatch, epochs):
+    """Let the process 'die' right after the file of an epoch is there."""
+    write = CheckpointFolder.write
+
+    def write_and_die(self, state):
+        write(self, state)
+        if len(state["history"]) == epochs:
+            raise Killed
+
+    monkeypatch.setattr(CheckpointFolder, "write", write_and_die)
+
+
+def fit_with_deaths(monkeypatch, make, deaths, folder, *args, **fit_params):
+    for epochs in deaths:
+        with monkeypatch.context() as patch:
+            stop_after(patch, epochs)
+            with pytest.raises(Killed):
+                make().set_params(checkpoint_dir=folder).fit(*args, **fit_params)
+    return make().set_params(checkpoint_dir=folder).fit(*args, **fit_params)
+
+
+def assert_same(clf, other):
+    np.testing.assert_array_equal(clf.predict_proba(X), other.predict_proba(X))
+    np.testing.assert_array_equal(clf.soft_labels_, other.soft_labels_)
+    for (name, tensor), kept in zip(
+        clf.module_.state_dict().items(), other.module_.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, kept), name
+    for row, other_row in zip(clf.history_, other.history_, strict=True):
+        drop = ("dur", "batches")
+        assert {k: v for k, v in row.items() if k not in drop} == {
+            k: v for k, v in other_row.items() if k not in drop
+        }
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "fit_params"),
+    [
+        (ALRClassifier, {}, {}),
+        (ALRClassifier, {"class_weight": "balanced"}, {"sample_weight": np.linspace(0, 2, 240)}),
+        (SyntheticMixClassifier, {"loss_history": 3}, {}),
+        (SyntheticMixClassifier, {"neighbors": "all", "warmup_epochs": 2, "mix_start": 4}, {}),
+        (MetaLabelNetClassifier, {}, META),
+        (MetaLabelNetClassifier, {"restore_best": True}, META),
+        (MetaLabelNetClassifier, {}, {}),
+        (MetaLabelNetClassifier, {}, {"trusted": np.arange(240) < 40}),
+        (MetaLabelNetClassifier, {}, {**META, "unlabeled_X": X[:50] + 0.1}),
+        (MetaLabelNetClassifier, {"optimizer": torch.optim.AdamW, "lr": 0.002}, META),
+    ],
+)
+def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypatch, tmp_path):
+    def make():
+        return method(max_epochs=16, batch_size=64, random_state=0, **params)
+
+    whole = make().fit(X, Y, **fit_params)
+    resumed = fit_with_deaths(monkeypatch, make, [1, 2, 5, 9, 16], tmp_path, X, Y, **fit_params)
+    assert_same(whole, resumed)
+    for name in ("clean_probability_", "best_epoch_", "n_meta_", "hypergradient_"):
+        if hasattr(whole, name):
+            assert np.array_equal(getattr(whole, name), getattr(resumed, name))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_callbacks_splits_images_and_augmentation_go_on_as_well(method, monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8)
+    labels = rng.integers(0, 2, 60)
+    images[labels == 1, :, :4] //= 4
+
+    def make():
+        return method(
+            max_epochs=8,
+            batch_size=32,
+            augment="auto",
+            random_state=0,
+            train_split=ValidSplit(0.2),
+            amp="bf16",
+            callbacks=[
+                LRScheduler(CosineAnnealingLR, T_max=8),
+                ("stop", EarlyStopping(patience=20, load_best=True)),
+            ],
+        )
+
+    whole = make().fit(images, labels)
+    resumed = fit_with_deaths(monkeypatch, make, [1, 3, 6], tmp_path, images, labels)
+    np.testing.assert_array_equal(whole.predict_proba(images), resumed.predict_proba(images))
+    np.testing.assert_array_equal(whole.soft_labels_, resumed.soft_labels_)
+    assert [row["event_lr"] for row in whole.history_] == [
+        row["event_lr"] for row in resumed.history_
+    ]
+
+
+def test_early_stopping_ends_a_resumed_fit_at_the_same_epoch(monkeypatch, tmp_path):
+    def make():
+        return ALRClassifier(
+            max_epochs=60,
+            random_state=0,
+            train_split=ValidSplit(0.2),
+            callbacks=[("stop", EarlyStopping(patience=3))],
+        )
+
+    whole = make().fit(X, Y)
+    assert 5 < whole.n_iter_ < 60
+    assert_same(whole, fit_with_deaths(monkeypatch, make, [2, 4], tmp_path, X, Y))
+
+
+def test_without_random_state_the_seed_is_that_of_the_fit_that_died(monkeypatch, tmp_path):
+    def make():
+        return ALRClassifier(max_epochs=6, batch_size=64)
+
+    first = fit_with_deaths(monkeypatch, make, [1, 3], tmp_path, X, Y)
+    again = make().set_params(checkpoint_dir=tmp_path).fit(X, Y)
+    assert_same(first, again)
+    assert first.n_iter_ == 6
+
+
+def test_a_dataset_goes_on(monkeypatch, tmp_path):
+    data = TensorDataset(torch.from_numpy(X).float(), torch.from_numpy(Y))
+
+    network = nn.Linear(4, 3)
+
+    def make():
+        return SyntheticMixClassifier(network, max_epochs=8, random_state=0)
+
+    whole = make().fit(data)
+    resumed = fit_with_deaths(monkeypatch, make, [2, 5], tmp_path, data)
+    np.testing.assert_array_equal(whole.predict_proba(data), resumed.predict_proba(data))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process")
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_at_random_moments(method, tmp_path):
+    def make():
+        return method(max_epochs=40, batch_size=32, random_state=0)
+
+    start = time.perf_counter()
+    whole = make().fit(X, Y)
+    seconds = time.perf_counter() - start
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(60):
+        child = os.fork()
+        if child == 0:
+            try:
+                make().set_params(checkpoint_dir=tmp_path).fit(X, Y)
+            finally:
+                os._exit(0)
+        time.sleep(rng.uniform(0, seconds / 3))
+        os.kill(child, signal.SIGKILL)
+        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        if kills == 7:
+            break
+    assert kills == 7
+    assert_same(whole, make().set_params(checkpoint_dir=tmp_path).fit(X, Y))
+
+
+def fitted(folder, **params):
+    return ALRClassifier(max_epochs=4, random_state=0, checkpoint_dir=folder, **params).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lr": 0.5}, "holds a fit with lr=0.001, this one has lr=0.5"),
+        ({"module__hidden": 8}, "holds a fit with module__hidden=None, this one has .*=8"),
+        ({"random_state": 1}, "random_state=0, this one has random_state=1"),
+        ({"max_epochs": 9}, "max_epochs=4, this one has max_epochs=9"),
+        ({"optimizer": torch.optim.SGD}, "optimizer=torch.optim.adamw.AdamW, this one has"),
+        ({"class_weight": {0: 2, 1: 1, 2: 1}}, "class_weight=None, this one has class_weight={0: 2"),
+    ],
+)
+def test_other_parameters_are_refused(change, said, tmp_path):
+    clf = fitted(tmp_path)
+    before = clf.predict_proba(X)
+    with pytest.raises(ValueError, match=said):
+        clf.set_params(**change).fit(X, Y)
+    np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+def test_other_data_are_refused(tmp_path):
+    clf = fitted(tmp_path)
+    with pytest.raises(ValueError, match="holds a fit with X=<.*>, this one has X=<"):
+        clf.fit(X + 1e-3, Y)
+    with pytest.raises(ValueError, match="with y=<"):
+        clf.fit(X, (Y + 1) % 3)
+    with pytest.raises(ValueError, match="with sample_weight or class_weight=<"):
+        clf.fit(X, Y, sample_weight=np.arange(240))
+    with pytest.raises(ValueError, match="holds a fit with estimator=ALRClassifier"):
+        SyntheticMixClassifier(checkpoint_dir=tmp_path).fit(X, Y)
+
+
+def test_another_version_is_refused(tmp_path, monkeypatch):
+    clf = fitted(tmp_path)
+    monkeypatch.setattr(sknoisy.persistence, "__version__", "0.0.1")
+    with pytest.raises(ValueError, match="version of sknoisy=.*, this one has .*=0.0.1"):
+        clf.fit(X, Y)
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flip(content):
+    changed = bytearray(content or b"?")
+    changed[len(changed) * 2 // 3] ^= 4
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, lambda _: b"", lambda _: b"something else"])
+def test_a_damaged_file_is_refused_and_the_one_before_used(damage, tmp_path):
+    whole = fitted(tmp_path)
+    before, last = sorted(tmp_path.iterdir())
+    last.write_bytes(damage(last.read_bytes()))
+    with pytest.warns(UserWarning, match=f"cannot be used, .*{last.name}"):
+        folder = CheckpointFolder(tmp_path)
+    assert folder.epochs_done == 3
+    with pytest.warns(UserWarning, match="The one before it is used"):
+        assert_same(whole, fitted(tmp_path))
+    before.write_bytes(b"")
+    for file in tmp_path.iterdir():
+        file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert_same(whole, fitted(tmp_path))
+
+
+def test_a_file_is_there_only_once_it_is_whole(tmp_path, monkeypatch):
+    fitted(tmp_path)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"epoch-000003.checkpoint", "epoch-000004.checkpoint"}
+
+    def fail(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint.os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.write_file(tmp_path / "epoch-000005.checkpoint", {"history": []})
+    assert not (tmp_path / "epoch-000005.checkpoint").exists()
+
+
+def test_a_file_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    checkpoint.write_file(tmp_path / "epoch-000001.checkpoint", {"history": [], "evil": Evil()})
+    with pytest.raises(Exception, match="Weights only load failed"):
+        read_file(tmp_path / "epoch-000001.checkpoint")
+    assert not (tmp_path / "ran").exists()
+
+
+class Opaque(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.file_ = object()
+
+
+def test_callbacks_without_a_plain_state_are_refused_at_once(tmp_path):
+    clf = ALRClassifier(callbacks=[Opaque()], checkpoint_dir=tmp_path)
+    with pytest.raises(TypeError, match="got Opaque.file_ of type object; leave the callback out"):
+        clf.fit(X, Y)
+    assert not list(tmp_path.iterdir())
