@@ -64,6 +64,11 @@ def unchanged_on_error(estimator):
         raise
 
 
+def is_finite(module):
+    """Tell whether every number of a network is finite."""
+    return all(tensor.isfinite().all() for tensor in module.state_dict().values())
+
+
 def check_number(value, name, kind, low, high=None, *, closed="both", auto=False):
     """Raise TypeError or ValueError unless low <= value <= high, or 'auto' where that is one."""
     if auto and isinstance(value, str) and value == "auto":
@@ -205,7 +210,7 @@ class NoisyLabelClassifier(
                 UserWarning,
                 stacklevel=4,
             )
-        if not np.isfinite(net.history[-1, "train_loss"]):
+        if not (np.isfinite(net.history[-1, "train_loss"]) and is_finite(net.module_)):
             warnings.warn(
                 f"Training diverged: the loss of the last epoch is"
                 f" {net.history[-1, 'train_loss']}. Lower lr={self.lr}, or scale X; a Dataset must"

@@ -8,7 +8,6 @@ gives, and imports nothing that the file names.
 import hashlib
 import importlib
 import json
-import math
 import os
 import platform
 import warnings
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 
 from sknoisy._version import __version__
-from sknoisy.backbones import build_module
+from sknoisy.backbones import build_module, use_channels_last
 from sknoisy.net import resolve_device
 from sknoisy.targets import SoftTargetLoss
 
@@ -182,7 +181,7 @@ def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
             f"path must be a file that save wrote, got {str(path)!r}, which was changed since: its"
             " digest is another."
         )
-    if document.get("format", math.inf) > FORMAT:
+    if document.get("format") not in range(1, FORMAT + 1):
         raise ValueError(
             f"path must be a file of format {FORMAT} or older, got {str(path)!r} of format"
             f" {document.get('format')}, written by sknoisy"
@@ -295,18 +294,21 @@ class Saving:
             of your module: itself, or its import path. The file imports nothing by itself.
         """
         document, tensors = read_file(path)
-        if document["estimator"] != cls.__name__:
+        name = document.get("estimator")
+        if name != cls.__name__:
             raise ValueError(
-                f"path must be a file of {cls.__name__}, got {str(path)!r} of"
-                f" {document['estimator']}; call {document['estimator']}.load."
+                f"path must be a file of {cls.__name__}, got {str(path)!r} of {name}; call"
+                f" {name}.load."
             )
         listed = Trusted(trusted)
         try:
             params = {name: listed.decode(value) for name, value in document["params"].items()}
             estimator = cls(**params)
             estimator._revive(document, tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
+        except Exception as error:  # a file may hold anything, in a right digest as well
+            raise ValueError(
+                f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
         return estimator
 
     def _revive(self, document, tensors):
@@ -330,6 +332,8 @@ class Saving:
             module_params["weights"] = None  # no download: the weights are in the file
         module = build_module(self.module, module_params, rows, len(self.classes_))
         module.load_state_dict(part("module."))
+        device = resolve_device(self.device)
+        use_channels_last(module.to(device), torch.from_numpy(rows).to(device))
         criterion = SoftTargetLoss(tensors["criterion.targets"])
         for name, tensor in part("criterion.").items():
             criterion.register_buffer(name, tensor)
@@ -342,7 +346,7 @@ class Saving:
             labels.label_net_ = nn.Linear(*weight.shape[::-1], dtype=weight.dtype)
             labels.label_net_.load_state_dict(label_net)
         net = self._inner_net(
-            module.to(resolve_device(self.device)),
+            module,
             criterion,
             max_epochs=document["max_epochs"],
             callbacks=[("labels", labels)],

@@ -200,7 +200,10 @@ def fitted(folder, **params):
         ({"random_state": 1}, "random_state=0, this one has random_state=1"),
         ({"max_epochs": 9}, "max_epochs=4, this one has max_epochs=9"),
         ({"optimizer": torch.optim.SGD}, "optimizer=torch.optim.adamw.AdamW, this one has"),
-        ({"class_weight": {0: 2, 1: 1, 2: 1}}, "class_weight=None, this one has class_weight={0: 2"),
+        (
+            {"class_weight": {0: 2, 1: 1, 2: 1}},
+            "class_weight=None, this one has class_weight={0: 2",
+        ),
     ],
 )
 def test_other_parameters_are_refused(change, said, tmp_path):
