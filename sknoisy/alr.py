@@ -113,8 +113,8 @@ class ALRClassifier(NoisyLabelClassifier):
     lr : float, default=0.001
         Learning rate.
     max_epochs : 'auto' or int, default='auto'
-        Number of epochs. 'auto' is 50, or as many as hold 1,000 steps, but at most 200: few rows
-        need more epochs.
+        Number of epochs. 'auto' is 50, or as many as hold 100 steps a class, but at most 200: few
+        rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None

@@ -175,7 +175,8 @@ class NoisyLabelClassifier(
     def _fit(self, X, y, sample_weight, **fit_params):
         self._check_skorch_params()
         device = resolve_device(self.device)
-        listeners = Listeners(self, X, y, self._epochs_of(X))
+        # Before anything can fail: they hear of the end only if they heard of the beginning.
+        listeners = Listeners(self, X, y, None if self.max_epochs == "auto" else self.max_epochs)
         folder = None if self.checkpoint_dir is None else CheckpointFolder(self.checkpoint_dir)
         resumed = None if folder is None else folder.state
         seed = check_random_state(self.random_state).randint(MAX_SEED)
@@ -213,7 +214,7 @@ class NoisyLabelClassifier(
         if not (np.isfinite(net.history[-1, "train_loss"]) and is_finite(net.module_)):
             warnings.warn(
                 f"Training diverged: the loss of the last epoch is"
-                f" {net.history[-1, 'train_loss']}. Lower lr={self.lr}, or scale X; a Dataset must"
+                f" {net.history[-1, 'train_loss']}. Lower lr={net.lr:g}, or scale X; a Dataset must"
                 " hold finite numbers.",
                 ConvergenceWarning,
                 stacklevel=3,
@@ -497,7 +498,8 @@ class NoisyLabelClassifier(
         return weights
 
     def _check_skorch_params(self):
-        check_number(self.lr, "lr", Real, 0, closed="neither")
+        has_auto = inspect.signature(type(self)).parameters["lr"].default == "auto"
+        check_number(self.lr, "lr", Real, 0, closed="neither", auto=has_auto)
         check_number(self.max_epochs, "max_epochs", Integral, 1, auto=True)
         if self.batch_size != -1:  # skorch's way to say all rows at once
             check_number(self.batch_size, "batch_size", Integral, 1)

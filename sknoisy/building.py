@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Subset
 
 from sknoisy.backbones import build_module, check_logits, use_channels_last
-from sknoisy.data import BatchLoader, RowDataset, count_rows
+from sknoisy.data import BatchLoader, RowDataset
 from sknoisy.functional import at_least_float32
 from sknoisy.images import build_augmentation
 from sknoisy.net import Augment, InnerNet, as_inputs, resolve_device
@@ -87,16 +87,20 @@ class NetBuilder:
     def _batch_rows(self, X):
         """Return the rows of a training batch."""
         rows = self.skorch_params.get("iterator_train__batch_size", self.batch_size)
-        return count_rows(X) if rows == -1 else rows
+        return X.shape[0] if rows == -1 else rows
 
     def _steps_per_epoch(self, X):
-        return math.ceil(count_rows(X) / self._batch_rows(X))
+        return math.ceil(X.shape[0] / self._batch_rows(X))
 
     def _epochs_of(self, X):
         """Return the number of epochs of a fit on X."""
         if self.max_epochs != "auto":
             return self.max_epochs
-        return auto_max_epochs(max(1, self._steps_per_epoch(X)))
+        return auto_max_epochs(self._steps_per_epoch(X), len(self.classes_))
+
+    def _learning_rate(self, X):
+        """Return the learning rate of a fit on X."""
+        return self.lr
 
     def _module_params(self):
         return {
@@ -119,12 +123,12 @@ class NetBuilder:
             params["optimizer__fused"] = True
         return params
 
-    def _inner_net(self, module, criterion, **params):
+    def _inner_net(self, X, module, criterion, **params):
         return InnerNet(
             module,
             criterion=criterion,
             optimizer=self.optimizer,
-            lr=self.lr,
+            lr=self._learning_rate(X),
             batch_size=self.batch_size,
             dataset=RowDataset,
             iterator_train=BatchLoader,
@@ -151,6 +155,7 @@ class NetBuilder:
 
         def make_pilot(max_epochs, label_callback, callbacks, hold_out):
             return self._inner_net(
+                X,
                 deepcopy(module),
                 SoftTargetLoss(targets.clone(), weights),
                 max_epochs=max_epochs,
@@ -169,6 +174,7 @@ class NetBuilder:
         with seeded(seed, device):  # the fit's own draws stay the same
             label_callback = self._label_callback(pilot, **callback_params)
         net = self._inner_net(
+            X,
             module,
             SoftTargetLoss(targets, weights),
             max_epochs=max_epochs,

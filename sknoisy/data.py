@@ -327,14 +327,6 @@ def count_dimensions(X):
     return nested + getattr(X, "ndim", 0)
 
 
-def count_rows(X):
-    """Return how many rows X has; 1 for what is no table of rows, which checks refuse."""
-    shape = getattr(X, "shape", None)
-    if shape:
-        return max(1, shape[0])
-    return max(1, len(X)) if hasattr(X, "__len__") and shape is None else 1
-
-
 def plain_labels(y):
     """Return labels of a nullable pandas type, none of them missing, as numpy's own type."""
     plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)

@@ -23,8 +23,8 @@ class Listeners:
         Begins to fit.
     X, y : inputs and labels
         As the user gave them; scorers predict on them.
-    max_epochs : int
-        The most epochs that the fit may take.
+    max_epochs : int or None
+        The most epochs that the fit may take; None if the data decide.
     """
 
     def __init__(self, estimator, X, y, max_epochs):

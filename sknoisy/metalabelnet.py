@@ -34,6 +34,7 @@ from sknoisy.trusted import (
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 MAX_META_BATCH = 1024  # trusted rows a look-ahead, where the batch is the whole set
+WIDE, WIDE_LR, NARROW_LR = 1000, 0.05, 0.2  # columns, and the rates from and below there
 TRUSTED_SHARE = 8  # one trusted row beside so many of the batch: the step's price stays near 3.5
 
 
@@ -488,11 +489,12 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     optimizer : class, default=torch.optim.SGD
         A torch optimizer; its parameters as ``optimizer__*``. The look-ahead is a plain gradient
         step, and teaches most where the real step is one too.
-    lr : float, default=0.2
-        Learning rate.
+    lr : 'auto' or float, default='auto'
+        Learning rate. 'auto' is 0.2, or 0.05 for tables of 1,000 columns or more: the more
+        inputs, the steeper the loss.
     max_epochs : 'auto' or int, default='auto'
-        Number of epochs. 'auto' is 50, or as many as hold 1,000 steps, but at most 200: few rows
-        need more epochs.
+        Number of epochs. 'auto' is 50, or as many as hold 100 steps a class, but at most 200: few
+        rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
@@ -600,7 +602,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         restore_best=False,
         class_weight=None,
         optimizer=torch.optim.SGD,
-        lr=0.2,
+        lr="auto",
         max_epochs="auto",
         batch_size=128,
         train_split=None,
@@ -719,6 +721,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     def _callback_attribute(self, name):
         return getattr(dict(self._fitted_net().callbacks_)["labels"], name, None)
 
+    def _learning_rate(self, X):
+        if self.lr != "auto":
+            return self.lr
+        return WIDE_LR if X.ndim == 2 and X.shape[1] >= WIDE else NARROW_LR
+
     def _check_params(self):
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.meta_lr, "meta_lr", Real, 0)
@@ -803,7 +810,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 for name, value in self.skorch_params.items()
                 if name.startswith("optimizer__")
             }
-            virtual_lr = auto_virtual_lr(self.optimizer, self.lr, given)
+            lr = self._learning_rate(pilot.X)
+            virtual_lr = auto_virtual_lr(self.optimizer, lr, given)
         meta_batch_size = self.meta_batch_size
         if meta_batch_size == "auto":
             meta_batch_size = auto_meta_batch_size(self.batch_size)

@@ -346,6 +346,7 @@ class Saving:
             labels.label_net_ = nn.Linear(*weight.shape[::-1], dtype=weight.dtype)
             labels.label_net_.load_state_dict(label_net)
         net = self._inner_net(
+            rows,
             module,
             criterion,
             max_epochs=document["max_epochs"],

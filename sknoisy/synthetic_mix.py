@@ -89,7 +89,8 @@ def mixup_matrix(share: Tensor, partners: Tensor) -> Tensor:
 
 def mix(matrix: Tensor, X: Tensor) -> Tensor:
     """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M)."""
-    return (matrix @ X.flatten(start_dim=1).to(matrix.dtype)).unflatten(1, X.shape[1:])
+    mixed = matrix @ X.flatten(start_dim=1).to(matrix.dtype)
+    return mixed.to(X.dtype).unflatten(1, X.shape[1:])
 
 
 def auto_neighbors(n_classes: int) -> int:
@@ -314,9 +315,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         A torch optimizer; its parameters as ``optimizer__*``.
     lr : float, default=0.001
         Learning rate.
-    max_epochs : 'auto' or int, default=50
-        Number of epochs. 'auto' is 50, or as many as hold 1,000 steps, but at most 200: of use for
-        few rows of many classes.
+    max_epochs : 'auto' or int, default='auto'
+        Number of epochs. 'auto' is 50, or as many as hold 100 steps a class, but at most 200: few
+        rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
@@ -419,7 +420,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         class_weight=None,
         optimizer=torch.optim.AdamW,
         lr=0.001,
-        max_epochs=50,
+        max_epochs="auto",
         batch_size=128,
         train_split=None,
         callbacks=None,

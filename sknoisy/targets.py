@@ -49,7 +49,7 @@ class SoftTargetLoss(nn.Module):
         if isinstance(rows, Tensor):
             return loss(logits, self.targets[rows], self.weights_of(rows))
         rows, matrix = rows
-        weights = self.weights_of(rows)
+        matrix, weights = matrix.to(self.targets.dtype), self.weights_of(rows)
         mixed_weights = None if weights is None else matrix @ weights
         return loss(logits, matrix @ self.targets[rows], mixed_weights)
 

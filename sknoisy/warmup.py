@@ -22,7 +22,7 @@ HELD_OUT_ROWS = 10  # one row in so many
 FEWEST_ROWS = 50  # fewer leave too few to hold out
 PATIENT_STEPS = 110  # without a better loss, after which the search ends
 PATIENT_EPOCHS = 5  # but at least
-FEWEST_EPOCHS, MOST_EPOCHS, FEWEST_STEPS = 50, 200, 1000  # of a whole fit
+FEWEST_EPOCHS, MOST_EPOCHS, STEPS_A_CLASS = 50, 200, 100  # of a whole fit
 
 
 class GivenLabels(LabelCallback):
@@ -37,9 +37,10 @@ class GivenLabels(LabelCallback):
         return "warmup"
 
 
-def auto_max_epochs(steps_per_epoch: int) -> int:
-    """Return 50 epochs, or as many as hold 1,000 steps, but at most 200."""
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps_per_epoch)))
+def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:
+    """Return 50 epochs, or as many as hold 100 steps a class, but at most 200."""
+    steps = STEPS_A_CLASS * n_classes
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(steps / steps_per_epoch)))
 
 
 @dataclass

@@ -29,20 +29,34 @@ BELOW = {
     "issues": set(),
     "display": {"issues"},
     "listeners": set(),
-    "base": {
-        "functional",
-        "targets",
-        "data",
+    "checkpoint": set(),
+    "building": {
         "backbones",
+        "data",
+        "functional",
         "images",
         "net",
+        "targets",
         "warmup",
+    },
+    "persistence": {"_version", "backbones", "net", "targets"},
+    "base": {
+        "building",
+        "checkpoint",
+        "data",
+        "interruption",
         "issues",
         "listeners",
-        "interruption",
+        "net",
+        "persistence",
+        "targets",
+        "warmup",
     },
 }
-METHOD = {*BELOW, "base"} - {"noise", "pipeline", "issues", "display", "listeners", "interruption"}
+METHOD = {*BELOW} - {
+    "noise", "pipeline", "issues", "display", "listeners", "interruption", "building",
+    "checkpoint", "persistence",
+}  # fmt: skip
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
 
 

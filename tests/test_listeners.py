@@ -10,6 +10,7 @@ from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
@@ -86,9 +87,12 @@ def test_the_scoring_monitor_follows_the_folds_of_a_grid_search(data):
 
 def test_a_failing_fit_ends_its_callbacks(data):
     count = Count()
+    with pytest.raises(ValueError, match="module must return one logit a class"):
+        ALRClassifier(nn.Linear(data[0].shape[1], 7)).set_callbacks(count).fit(*data)
+    assert count.heard == ["setup", "teardown"]
     with pytest.raises(ValueError, match="momentum"):
         ALRClassifier(momentum=2.0).set_callbacks(count).fit(*data)
-    assert count.heard == ["setup", "teardown"]
+    assert count.heard == ["setup", "teardown"] * 2
 
 
 def test_progress_bars_run_inside_a_grid_search(data, capsys):

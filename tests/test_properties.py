@@ -182,6 +182,6 @@ def test_a_rate_that_diverges_is_told_with_what_to_lower(method, lr):
     if not np.isfinite(clf.predict_proba(BLOBS * 100)).all():
         assert len(told) == 1
         assert "Training diverged: the loss of the last epoch is" in told[0]
-        assert f"Lower lr={lr}" in told[0]
+        assert f"Lower lr={lr:g}" in told[0]
     if lr == 1e30:
         assert told

@@ -30,7 +30,7 @@ ESTIMATORS = [
         module__hidden=32,
         module__dropout=0.0,
     ),
-    MetaLabelNetClassifier(),
+    MetaLabelNetClassifier(max_epochs=50),
     MetaLabelNetClassifier(
         warmup_epochs=20,
         meta_lr=1e-3,
@@ -42,7 +42,7 @@ ESTIMATORS = [
         lr=0.005,
         max_epochs=60,
     ),
-    SyntheticMixClassifier(),
+    SyntheticMixClassifier(max_epochs=50),
     SyntheticMixClassifier(
         n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=60
     ),
