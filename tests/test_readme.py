@@ -13,9 +13,10 @@ import sknoisy
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_snippets_run():
+def test_snippets_run(tmp_path, monkeypatch):
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(snippets) >= 5
+    monkeypatch.chdir(tmp_path)  # they write files
     exec(compile("\n".join(snippets), str(README), "exec"), {"__name__": "readme"})
 
 
