@@ -25,7 +25,7 @@ from sknoisy.alr import refinement_loss
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.hypergradient import LookAhead, by_jvp
 from sknoisy.images import SmallResNet
-from sknoisy.metalabelnet import generated_labels_loss, with_trusted_rows
+from sknoisy.label_network import generated_labels_loss, with_trusted_rows
 from sknoisy.neighbors import nearest
 from sknoisy.synthetic_mix import (
     clean_probability,

@@ -22,12 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from sknoisy.backbones import SmallResNet
 from sknoisy.hypergradient import METHODS, LookAhead
-from sknoisy.metalabelnet import (
-    TRUSTED_SHARE,
-    auto_meta_batch_size,
-    generated_labels_loss,
-    with_trusted_rows,
-)
+from sknoisy.label_network import TRUSTED_SHARE, generated_labels_loss, with_trusted_rows
+from sknoisy.metalabelnet import auto_meta_batch_size
 
 BATCH, CLASSES, LR = 128, 10, 0.2
 LOOK_AHEAD, BESIDE = auto_meta_batch_size(BATCH), BATCH // TRUSTED_SHARE

@@ -23,6 +23,8 @@ from sknoisy.net import as_inputs, as_training_inputs
 from sknoisy.targets import LabelCallback
 
 EPSILON = 1e-10
+AGREEMENT = 0.78
+AGREEMENT_BATCHES = 10  # of rows that are asked
 MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
 
 
@@ -93,9 +95,13 @@ def mix(matrix: Tensor, X: Tensor) -> Tensor:
     return mixed.to(X.dtype).unflatten(1, X.shape[1:])
 
 
-def auto_neighbors(n_classes: int) -> int:
-    """1 up to 5 classes, else 3: with few classes more neighbours are too often of another one."""
-    return 1 if n_classes <= 5 else 3
+def auto_neighbors(n_classes: int, agreement: float) -> int:
+    """Return 3 neighbours for more than 5 classes that lie apart, else 1.
+
+    They lie apart where the network predicts the same class for at least `AGREEMENT` of the rows
+    and their nearest neighbours. More neighbours say more about noise, if they are of one class.
+    """
+    return 3 if n_classes > 5 and agreement >= AGREEMENT else 1
 
 
 def auto_schedule(warmup: int, max_epochs: int, start="auto", every="auto") -> tuple[int, int]:
@@ -111,12 +117,12 @@ class MixNeighbors(LabelCallback):
     """Train on mixtures of neighbours, weighted by how clean their labels look.
 
     For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers.
-    Parameters as in `SyntheticMixClassifier`, each a number.
+    Parameters as in `SyntheticMixClassifier`, each but `n_neighbors` a number.
     """
 
     def __init__(
         self,
-        n_neighbors=3,
+        n_neighbors="auto",
         warmup_epochs=3,
         mix_start=10,
         target_momentum=0.9,
@@ -160,15 +166,17 @@ class MixNeighbors(LabelCallback):
         net.criterion_.register_buffer("clean_probability", table.new_ones(len(table)))
         self.layer_ = find_feature_layer(plain(net.module_), self.feature_layer)
         self.losses_ = deque(maxlen=self.loss_history)
+        self.n_neighbors_ = None if self.n_neighbors == "auto" else self.n_neighbors
 
     def checkpoint_state(self):
-        """Return the losses of the last passes."""
-        return {"losses": list(self.losses_)}
+        """Return the losses of the last passes, and the number of neighbours."""
+        return {"losses": list(self.losses_), "n_neighbors": self.n_neighbors_}
 
     def restore(self, net, state, dataset_train, dataset_valid):
         """Go on with the losses of the last passes."""
         super().restore(net, state, dataset_train, dataset_valid)
         self.losses_.extend(losses.to(net.device) for losses in state["losses"])
+        self.n_neighbors_ = state["n_neighbors"]
         self.data_ = getattr(dataset_train, "dataset", dataset_train)
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
@@ -179,10 +187,34 @@ class MixNeighbors(LabelCallback):
         if epoch < self.warmup_epochs or epoch <= self.mix_start - self.loss_history:
             return  # nobody would read this pass
         rows, features = self.judge(net, dataset_train)
+        if self.n_neighbors_ is None and self.phase(epoch) == "mix":
+            n_classes = net.criterion_.targets.shape[1]
+            self.n_neighbors_ = auto_neighbors(n_classes, self.agreement(net, dataset_train))
         if self.neighbors == "all" and self.phase(epoch) == "mix":
-            found = rows[nearest_in_set(features, self.n_neighbors)]  # (n, K)
+            found = rows[nearest_in_set(features, self.n_neighbors_)]  # (n, K)
             self.neighbors_ = found.new_zeros(len(self.data_), found.shape[1])
             self.neighbors_[rows] = found
+
+    @torch.no_grad()
+    def agreement(self, net, dataset) -> float:
+        """Return the share of rows whose nearest neighbour in a batch is predicted as they are."""
+        generator = torch.Generator().manual_seed(0)  # leaves the fit's own draws as they are
+        rows = torch.randperm(len(dataset), generator=generator)
+        rows = rows[: AGREEMENT_BATCHES * self.batch_rows(net, dataset)]
+        net.module_.eval()
+        agree = []
+        for numbers in rows.split(self.batch_rows(net, dataset)):
+            X, _ = dataset.__getitems__(numbers.tolist())
+            logits, features = pass_through(net, X, self.layer_)
+            predicted = logits.argmax(dim=1)
+            if len(numbers) > 1:
+                agree.append(predicted == predicted[nearest(features, 1)[:, 0]])
+        return torch.cat(agree).float().mean().item() if agree else 0.0
+
+    @staticmethod
+    def batch_rows(net, dataset):
+        """Return the rows of a training batch."""
+        return net.batch_size if net.batch_size > 0 else len(dataset)
 
     @torch.no_grad()
     def judge(self, net, dataset):
@@ -238,7 +270,7 @@ class MixNeighbors(LabelCallback):
                 criterion.targets[rows], predicted, self.target_momentum
             )
         if self.neighbors == "batch":
-            positions = nearest(features, self.n_neighbors)
+            positions = nearest(features, self.n_neighbors_)
         else:
             others, positions = self.neighbors_[rows].unique(return_inverse=True)
             X = torch.cat([X, as_training_inputs(net, self.data_.__getitems__(others.cpu())[0])])
@@ -279,8 +311,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     n_neighbors : 'auto' or int >= 1, default='auto'
         Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto'
-        is 1 up to five classes, else 3: with few classes the neighbours where classes overlap are
-        too often of another one.
+        is 3 for more than five classes that lie apart, else 1: when mixing begins, the network
+        predicts the same class for at least 78 % of the rows and their nearest neighbours. Found:
+        `n_neighbors_`.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         The first epoch, counted from 1, after the warm-up: the epochs before it train on the given
         labels. 'auto' ends the warm-up where memorisation sets in: a net of its own, trained on
@@ -360,6 +393,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     clean_probability_ : ndarray of shape (n_samples,)
         By the losses at the start of the last epoch, the probability that the class which a row's
         soft label favours is right ("w").
+    n_neighbors_ : int or None
+        Neighbours that a row was mixed with; None if mixing never began.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -391,7 +426,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     References
     ----------
     Y. Lu, W. He, "Mitigating Noisy Supervision Using Synthetic Samples with Soft Labels",
-    arXiv 2406.16966, 2024. Three neighbours and the automatic schedule are this library's choices.
+    arXiv 2406.16966, 2024. The automatic choices are this library's.
 
     Examples
     --------
@@ -467,6 +502,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         """How probably the class that each row's soft label favours is right."""
         return read_only(self._fitted_net().criterion_.clean_probability)
 
+    @property
+    def n_neighbors_(self):
+        """How many neighbours a row was mixed with."""
+        return dict(self._fitted_net().callbacks_)["labels"].n_neighbors_
+
     def _check_params(self):
         check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
@@ -488,11 +528,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             warmup, pilot.max_epochs, self.mix_start, self.target_update_every
         )
         self._warn_if_idle(pilot.max_epochs, start, every)
-        n_neighbors = self.n_neighbors
-        if n_neighbors == "auto":
-            n_neighbors = auto_neighbors(len(self.classes_))
         return MixNeighbors(
-            n_neighbors=n_neighbors,
+            n_neighbors=self.n_neighbors,
             warmup_epochs=warmup,
             mix_start=start,
             target_momentum=self.target_momentum,

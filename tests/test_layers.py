@@ -29,6 +29,15 @@ BELOW = {
     "issues": set(),
     "display": {"issues"},
     "listeners": set(),
+    "label_network": {
+        "data",
+        "features",
+        "functional",
+        "hypergradient",
+        "net",
+        "targets",
+        "trusted",
+    },
     "checkpoint": set(),
     "building": {
         "backbones",

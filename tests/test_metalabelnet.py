@@ -12,13 +12,12 @@ from torch import nn
 from torch.nn.functional import kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
-from sknoisy.metalabelnet import (
-    auto_meta_batch_size,
-    auto_virtual_lr,
+from sknoisy.label_network import (
     generated_labels_loss,
     given_labels_loss,
     with_trusted_rows,
 )
+from sknoisy.metalabelnet import auto_meta_batch_size, auto_virtual_lr
 from sknoisy.trusted import TrustedBatches, lowest_losses, stratified_order
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}

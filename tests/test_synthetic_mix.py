@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn.datasets import make_blobs
 from sklearn.mixture import GaussianMixture
 from skorch.dataset import ValidSplit
 from torch import nn
@@ -107,8 +108,18 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
     assert callback.loss_at(2) is not linear_loss
 
 
-def test_auto_neighbors_are_fewer_with_few_classes():
-    assert [auto_neighbors(n) for n in (2, 5, 6, 100)] == [1, 1, 3, 3]
+def test_auto_neighbors_are_more_for_many_classes_that_lie_apart():
+    assert [auto_neighbors(n, 0.9) for n in (2, 5, 6, 100)] == [1, 1, 3, 3]
+    assert [auto_neighbors(10, share) for share in (0.5, 0.77, 0.78, 1.0)] == [1, 1, 3, 3]
+
+
+def test_neighbors_are_chosen_by_what_the_data_say():
+    X, y = make_blobs(400, 8, centers=8, cluster_std=1.0, random_state=0)
+    clf = SyntheticMixClassifier(max_epochs=20, random_state=0).fit(X, y)
+    assert clf.n_neighbors_ == 3
+    overlapping = np.random.default_rng(0).normal(size=X.shape)
+    assert clf.fit(overlapping, y).n_neighbors_ == 1
+    assert clf.set_params(n_neighbors=2).fit(X, y).n_neighbors_ == 2
 
 
 def test_auto_schedule_updates_about_eighteen_times():
