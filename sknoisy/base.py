@@ -53,6 +53,16 @@ SKORCH_PREFIXES = (
 
 
 @contextmanager
+def closing_all(folder):
+    """Close a checkpoint folder, if there is one, at the end of the block."""
+    try:
+        yield
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+@contextmanager
 def unchanged_on_error(estimator):
     """Put the estimator's attributes back if the block raises."""
     before = vars(estimator).copy()
@@ -182,7 +192,7 @@ class NoisyLabelClassifier(
         seed = check_random_state(self.random_state).randint(MAX_SEED)
         if resumed is not None and not isinstance(self.random_state, Integral):
             seed = resumed["seed"]
-        with unchanged_on_error(self), seeded(seed, device):
+        with closing_all(folder), unchanged_on_error(self), seeded(seed, device):
             X, labels = self._validate_fit(X, y)
             weights = self._row_weights(labels, sample_weight)
             X, callback_params = self._check_fit_params(X, labels, **fit_params)
@@ -234,6 +244,7 @@ class NoisyLabelClassifier(
             "y": [np.asarray(self.classes_[labels]).astype(str)],
             "sample_weight or class_weight": [None if weights is None else weights.numpy()],
             "trusted rows": [] if trusted is None else [trusted.X, trusted.labels],
+            "trusted mask": [callback_params.get("pinned")],
         }
         return {
             "estimator": type(self).__name__,
@@ -465,9 +476,14 @@ class NoisyLabelClassifier(
             return None
         weights = np.ones(len(labels))
         if sample_weight is not None:
-            weights = check_array(
-                sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-            )
+            try:
+                weights = check_array(
+                    sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+                )
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"sample_weight must be one finite number a row of X: {error}"
+                ) from error
             if weights.shape != labels.shape:
                 raise ValueError(
                     f"sample_weight must have one number a row of X, {labels.shape}, got"
@@ -480,19 +496,25 @@ class NoisyLabelClassifier(
         if not 0 < weights.sum() < np.inf:
             raise ValueError(
                 f"sample_weight, times class_weight, must have a positive finite sum, got"
-                f" {weights.sum():g}; not every weight may be zero."
+                f" {weights.sum():g}; not every weight may be zero, and none so large."
             )
         return torch.from_numpy(weights / weights.mean())
 
     def _class_weights(self, labels):
-        is_known = self.class_weight == "balanced" or isinstance(self.class_weight, dict)
-        if not is_known:
+        is_balanced = isinstance(self.class_weight, str) and self.class_weight == "balanced"
+        if not (is_balanced or isinstance(self.class_weight, dict)):
             raise ValueError(
                 f"class_weight must be None, 'balanced' or a dict, got {self.class_weight!r}."
             )
-        weights = compute_class_weight(
-            self.class_weight, classes=self.classes_, y=self.classes_[labels]
-        )
+        try:
+            weights = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=self.classes_[labels]
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"class_weight must give a number to labels of y, {self.classes_.tolist()}, got"
+                f" {self.class_weight!r}: {error}"
+            ) from error
         if not (np.isfinite(weights).all() and weights.min() >= 0):
             raise ValueError(f"class_weight must be finite and not negative, got {weights}.")
         return weights

@@ -8,19 +8,27 @@ import hashlib
 import inspect
 import io
 import os
+import re
 import warnings
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, PrintLog, ProgressBar
 from torch import Tensor
+
+try:
+    import fcntl
+except ImportError:  # Windows: two fits in one folder go unnoticed
+    fcntl = None
 
 MAGIC = b"sknoisy checkpoint 1\n"
 CHUNK_ROWS = 4096
-PATTERN = "epoch-*.checkpoint"
+PATTERN = re.compile(r"epoch-\d{6}(\.checkpoint|\.\d+\.tmp)")
+OTHERS_CODE = ("torch", "torchvision", "skorch", "sklearn", "numpy", "sknoisy")  # have versions
 
 
 def write_file(path: Path, state: dict) -> None:
@@ -78,19 +86,50 @@ def digest(*arrays) -> str:
     return found.hexdigest()
 
 
-def describe(value) -> str:
-    """Return a text that is the same for the same parameter in another process."""
+def describe(value, depth=4) -> str:
+    """Return a text that is the same for the same parameter in another process.
+
+    Classes and functions of the user's are told by their source as well, objects by their
+    attributes, down to `depth` objects in each other.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
     if isinstance(value, torch.nn.Module):
         arrays = [tensor.numpy(force=True) for tensor in value.state_dict().values()]
-        return f"{type(value).__name__} {digest(*arrays)[:16]}"
+        layers = hashlib.sha256(repr(value).encode()).hexdigest()
+        return f"{type(value).__name__} <{digest(*arrays)[:8]}{layers[:8]}>"
+    if isinstance(value, np.ndarray | Tensor):
+        return f"<{digest(np.asarray(value))[:16]}>"
+    if isinstance(value, np.random.RandomState):
+        return f"RandomState <{digest(value.get_state()[1])[:16]}>"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(describe, value))}]"
+        return f"[{', '.join(describe(v, depth) for v in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{k!r}: {describe(v)}' for k, v in value.items())}}}"
-    if value is None or isinstance(value, bool | int | float | str | np.generic):
-        return repr(value)
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+        return f"{{{', '.join(f'{k!r}: {describe(v, depth)}' for k, v in value.items())}}}"
+    if isinstance(value, partial):
+        return f"partial({describe([value.func, value.args, value.keywords], depth)})"
+    if isinstance(value, type) or inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}{_source_digest(value)}"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}{_source_digest(type(value))}"
+    return f"{kind}({describe(vars(value), depth - 1)})" if depth and vars_of(value) else kind
+
+
+def vars_of(value) -> dict:
+    """Return an object's attributes, or nothing where it has none."""
+    return getattr(value, "__dict__", {})
+
+
+def _source_digest(value):
+    """Return a mark of the source of a class or function that no version stands for."""
+    if (value.__module__ or "").partition(".")[0] in OTHERS_CODE:
+        return ""
+    try:
+        source = inspect.getsource(value)
+    except (OSError, TypeError):  # typed at a prompt, or compiled
+        return ""
+    return f" <{hashlib.sha256(source.encode()).hexdigest()[:16]}>"
 
 
 def plain_state(value, name: str):
@@ -133,11 +172,26 @@ def revive(state, current):
 
 def attributes_of(callback) -> dict:
     """Return what a callback has learned, by skorch's custom: names that end in an underscore."""
+    if isinstance(callback, PrintLog | ProgressBar):  # they only show
+        return {}
     return {
         name: plain_state(value, f"{type(callback).__name__}.{name}")
         for name, value in vars(callback).items()
         if name.endswith("_") and not (isinstance(value, type) or inspect.isroutine(value))
     }
+
+
+def _lock(folder):
+    """Return an open file that no other fit can lock; a killed process lets go of it."""
+    if fcntl is None:
+        return None
+    file = open(folder / "fit.lock", "w")  # noqa: SIM115 - open as long as the fit
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise BlockingIOError("another fit writes to it; pass a folder of its own") from error
+    return file
 
 
 class CheckpointFolder:
@@ -155,11 +209,19 @@ class CheckpointFolder:
     """
 
     def __init__(self, path):
-        self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path = Path(path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = _lock(self.path)
+        except (OSError, TypeError) as error:
+            raise ValueError(
+                f"checkpoint_dir must be a folder to write to, got {path!r}: {error}"
+            ) from error
         self.state = None
         self.last = None
-        for file in sorted(self.path.glob(PATTERN), reverse=True):
+        for file in sorted(self.own_files(), reverse=True):
+            if file.suffix != ".checkpoint":
+                continue
             try:
                 self.state, self.last = read_file(file), file
                 break
@@ -187,17 +249,28 @@ class CheckpointFolder:
             if old != new:
                 raise ValueError(
                     f"checkpoint_dir={str(self.path)!r} holds a fit with {name}={old}, this one"
-                    f" has {name}={new}; pass another folder, or what that fit was given."
+                    f" has {name}={new}; pass another folder, or what that fit was given. A folder"
+                    " belongs to one fit: leave it out in cross-validation and searches."
                 )
 
     def write(self, state: dict) -> None:
         """Add the state after an epoch; remove all files but it and the one before."""
         path = self.path / f"epoch-{len(state['history']):06d}.checkpoint"
         write_file(path, state)
-        for file in self.path.glob("epoch-*"):  # also what a killed fit was writing
+        for file in self.own_files():  # also what a killed fit was writing
             if file not in (path, self.last):
                 file.unlink()
         self.last = path
+
+    def own_files(self) -> list[Path]:
+        """Return the files that fits have written here."""
+        return [file for file in self.path.iterdir() if PATTERN.fullmatch(file.name)]
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
 
 
 class Checkpoint(Callback):
@@ -263,8 +336,8 @@ class Checkpoint(Callback):
         for name, callback in net.callbacks_:
             if hasattr(callback, "checkpoint_state"):
                 callback.restore(net, state["callbacks"][name], dataset_train, dataset_valid)
-            elif callback is not self:
-                for attribute, value in state["callbacks"][name].items():
+            elif callback is not self:  # listeners may be new
+                for attribute, value in state["callbacks"].get(name, {}).items():
                     current = getattr(callback, attribute, None)
                     setattr(callback, attribute, revive(value, current))
         name, keys, *numbers = state["numpy"]

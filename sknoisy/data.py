@@ -328,7 +328,12 @@ def count_dimensions(X):
 
 
 def plain_labels(y):
-    """Return labels of a nullable pandas type, none of them missing, as numpy's own type."""
+    """Return labels of a nullable pandas type, none of them missing, as numpy's own type.
+
+    And numpy's strings of any length as those of one length, which scikit-learn knows.
+    """
+    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
+        return y.astype(str)
     plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
     if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
         return y

@@ -1,17 +1,25 @@
 """Ctrl-C during a fit: whether it was one, and whether others wait for this fit."""
 
 import dis
+import functools
 import inspect
 import signal
 
 
 def is_raised_by_code(error: KeyboardInterrupt) -> bool:
     """Tell a `raise KeyboardInterrupt`, by which skorch's callbacks end training, from Ctrl-C."""
-    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
+    handler = signal.getsignal(signal.SIGINT)
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not hasattr(handler, "__code__"):
+        handler = getattr(type(handler), "__call__", None)  # noqa: B004 - its code, not whether
+    code = getattr(handler, "__code__", None)
     trace = error.__traceback__
     while trace.tb_next is not None:
+        if trace.tb_frame.f_code is code:
+            return False
         trace = trace.tb_next
-    if trace.tb_frame.f_code is handler:
+    if trace.tb_frame.f_code is code:
         return False
     opcode = trace.tb_frame.f_code.co_code[trace.tb_lasti]
     return opcode == dis.opmap["RAISE_VARARGS"]

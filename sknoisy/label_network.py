@@ -186,6 +186,9 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         if self.trusted is None:
             rows = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
             rows = rows[table[rows].sum(dim=1).cpu() > 0]
+            weights = net.criterion_.weights_of(rows)
+            if weights is not None:
+                rows = rows[weights.cpu() > 0]
             given = table[rows].argmax(dim=1).cpu()
             self.chosen_ = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
             X = data.__getitems__(self.chosen_.numpy())[0].numpy()

@@ -7,7 +7,9 @@ gives, and imports nothing that the file names.
 
 import hashlib
 import importlib
+import inspect
 import json
+import operator
 import os
 import platform
 import warnings
@@ -20,11 +22,15 @@ from torch import nn
 
 from sknoisy._version import __version__
 from sknoisy.backbones import build_module, use_channels_last
+from sknoisy.features import plain
 from sknoisy.net import resolve_device
 from sknoisy.targets import SoftTargetLoss
 
 FORMAT = 1
-NEEDED = ("module", "device", "amp", "compile")  # for predictions; others can be left out
+NEEDED = ("module", "device", "amp")  # for predictions; others can be left out
+# Nothing that starts processes, compilers or writes files comes out of a file.
+NOT_SAVED = ("callbacks", "compile", "iterator_train", "iterator_valid", "checkpoint_dir")
+LEARNED = {"best_epoch_", "n_meta_", "hypergradient_", "n_neighbors_"}  # by label callbacks
 
 
 def versions() -> dict[str, str]:
@@ -66,13 +72,16 @@ class Trusted:
 
     Parameters
     ----------
-    listed : iterable of class, function or str
-        A str is an import path, imported here.
+    listed : class, function, str, iterable of these, or dict of them
+        A str is an import path, imported here. The keys of a dict are the paths that files name.
     """
 
     def __init__(self, listed):
         self.listed = {}
-        for value in listed:
+        if isinstance(listed, dict):
+            self.listed.update(listed)
+            return
+        for value in [listed] if isinstance(listed, str) or callable(listed) else listed:
             found = self.find(value) if isinstance(value, str) else value
             self.listed[import_path(found)] = found
             if isinstance(value, str):
@@ -81,11 +90,15 @@ class Trusted:
     @staticmethod
     def find(path):
         """Import what the caller names."""
-        parent, _, name = path.rpartition(".")
+        parent, *names = path.split(".")
         try:
-            return getattr(importlib.import_module(parent), name)
-        except (ImportError, AttributeError, ValueError) as error:
+            found = importlib.import_module(parent)
+            for name in names:  # modules, then classes in each other
+                parent = f"{parent}.{name}"
+                found = getattr(found, name, None) or importlib.import_module(parent)
+        except (ImportError, ValueError) as error:
             raise ValueError(f"trusted must hold import paths, got {path!r}: {error}") from error
+        return found
 
     def __getitem__(self, path):
         """Return what a file asks for; ValueError unless it is trusted."""
@@ -99,7 +112,8 @@ class Trusted:
                 return found
         raise ValueError(
             f"it asks for {path!r}; if you trust that, pass trusted=[{name}] with the class or"
-            " function of this name"
+            f" function that can be imported so, or trusted={{{path!r}: {name}}} with one from"
+            " elsewhere"
         )
 
     def decode(self, value):
@@ -154,6 +168,8 @@ def write_file(path, document: dict, tensors: dict[str, torch.Tensor]) -> None:
     try:
         aside.write_bytes(safetensors.torch.save(tensors, metadata=header))
         os.replace(aside, path)
+    except OSError as error:
+        raise type(error)(f"path must be a file to write, got {str(path)!r}: {error}") from error
     finally:
         with suppress(FileNotFoundError):
             aside.unlink()
@@ -171,6 +187,8 @@ def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
         text = header["document"]
         is_whole = digest(text, tensors) == header["digest"]
         document = json.loads(text)
+        if not isinstance(document, dict):
+            raise TypeError("its document is no JSON object")
     except Exception as error:  # whatever a damaged header makes the parsers say
         raise ValueError(
             f"path must be a file that save wrote, whole and unchanged, got {str(path)!r}:"
@@ -184,8 +202,8 @@ def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
     if document.get("format") not in range(1, FORMAT + 1):
         raise ValueError(
             f"path must be a file of format {FORMAT} or older, got {str(path)!r} of format"
-            f" {document.get('format')}, written by sknoisy"
-            f" {document.get('versions', {}).get('sknoisy')}; install a newer sknoisy."
+            f" {document.get('format')}, written with {document.get('versions')}; install a newer"
+            " sknoisy."
         )
     return document, tensors
 
@@ -230,10 +248,11 @@ class Saving:
         """
         net = self._fitted_net()
         labels = dict(net.callbacks_)["labels"]
-        tensors = {f"module.{k}": t for k, t in net.module_.state_dict().items()}
+        tensors = {f"module.{k}": t for k, t in plain(net.module_).state_dict().items()}
         tensors |= {f"criterion.{k}": t for k, t in net.criterion_.named_buffers()}
         scalars = {}
         for name, value in vars(labels).items():
+            value = value.item() if isinstance(value, np.generic) else value
             if isinstance(value, nn.Module):
                 tensors |= {f"labels.{name}.{k}": t for k, t in value.state_dict().items()}
             elif value is None or isinstance(value, bool | int | float | str):
@@ -250,7 +269,7 @@ class Saving:
             "row_shape": list(self._row_shape),
             "row_type": np.dtype(self._row_type).name,
             "n_labels": self._n_labels,
-            "max_epochs": net.max_epochs,
+            "max_epochs": int(net.max_epochs),
             "labels": scalars,
             "history": plain_history(net.history),
         }
@@ -258,9 +277,11 @@ class Saving:
 
     def _encoded_params(self):
         encoded, left_out = {}, []
+        defaults = inspect.signature(type(self)).parameters
         for name, value in self.get_params(deep=False).items():
-            if name.startswith("callbacks__"):  # nothing without the callbacks
-                left_out.append(name)
+            if name.partition("__")[0] in NOT_SAVED:
+                if name not in defaults or value != defaults[name].default:
+                    left_out.append(name)
                 continue
             try:
                 encoded[name] = encode(value)
@@ -289,9 +310,11 @@ class Saving:
         ----------
         path : str or Path
             The file. A damaged one, or one of another estimator, raises ValueError.
-        trusted : iterable of class, function or str, default=()
+        trusted : class, function, str, iterable of these, or dict, default=()
             What the file may name beside torch's own layers and optimizers, such as the class
-            of your module: itself, or its import path. The file imports nothing by itself.
+            of your module: itself, or its import path; ``{path: MyNetwork}`` where the path in
+            the file is another, as of a class that was defined in a notebook. The file imports
+            nothing by itself.
         """
         document, tensors = read_file(path)
         name = document.get("estimator")
@@ -301,6 +324,10 @@ class Saving:
                 f" {name}.load."
             )
         listed = Trusted(trusted)
+        params = document.get("params")
+        for param in params if isinstance(params, dict) else ():
+            if str(param).partition("__")[0] in NOT_SAVED:
+                raise ValueError(f"path must be a file that sets no {param}, got {str(path)!r}.")
         try:
             params = {name: listed.decode(value) for name, value in document["params"].items()}
             estimator = cls(**params)
@@ -314,10 +341,14 @@ class Saving:
     def _revive(self, document, tensors):
         """Put the fitted state in place."""
         self.classes_ = decode_labels(document["classes"])
+        if self.classes_.ndim != 1 or len(np.unique(self.classes_)) != len(self.classes_):
+            raise ValueError("its classes are not labels")
         if document["n_features"] is not None:
-            self.n_features_in_ = document["n_features"]
+            self.n_features_in_ = operator.index(document["n_features"])
         if document["feature_names"] is not None:
-            self.feature_names_in_ = np.array(document["feature_names"], dtype=object)
+            self.feature_names_in_ = np.array(
+                [str.__str__(name) for name in document["feature_names"]], dtype=object
+            )
         self._row_shape = tuple(document["row_shape"])
         self._row_type = np.dtype(document["row_type"]).type
         self._n_labels = document["n_labels"]
@@ -338,8 +369,9 @@ class Saving:
         for name, tensor in part("criterion.").items():
             criterion.register_buffer(name, tensor)
         labels = self._new_label_callback()
-        for name, value in document["labels"].items():
-            setattr(labels, name, value)
+        known = vars(labels).keys() | LEARNED
+        for name in document["labels"].keys() & known:
+            setattr(labels, name, document["labels"][name])
         label_net = part("labels.label_net_.")
         if label_net:
             weight = label_net["weight"]
@@ -352,7 +384,6 @@ class Saving:
             max_epochs=document["max_epochs"],
             callbacks=[("labels", labels)],
             train_split=None,
-            compile=self.compile,
             verbose=0,
             **{k: v for k, v in self._net_params(rows).items() if not k.startswith("callbacks__")},
         )

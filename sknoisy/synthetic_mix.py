@@ -41,28 +41,30 @@ def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
     )
 
 
-def scale_to_unit(losses: Tensor) -> Tensor:
-    """Scale losses (n,) to [0, 1] by their range; zeros where there is no finite range."""
-    low, high = losses.min(), losses.max()
+def scale_to_unit(losses: Tensor, counted: Tensor | slice = slice(None)) -> Tensor:
+    """Scale losses (n,) to [0, 1] by the range of the counted ones; zeros without finite range."""
+    low, high = losses[counted].min(), losses[counted].max()
     if not (torch.isfinite(low) and torch.isfinite(high)) or low == high:
         return torch.zeros_like(losses)
-    return (losses - low) / (high - low)
+    return ((losses - low) / (high - low)).clamp(0, 1)
 
 
-def clean_probability(scaled_losses: Tensor) -> Tensor:
+def clean_probability(scaled_losses: Tensor, counted: Tensor | slice = slice(None)) -> Tensor:
     """Posterior (n,) that a row belongs to the lower-loss part of a two-Gaussian mixture.
 
-    Equal losses say nothing: every row then counts as clean.
+    The mixture is fitted to the counted rows. Equal losses say nothing: every row is clean then.
     """
-    if scaled_losses.min() == scaled_losses.max():
+    of_counted = scaled_losses[counted]
+    if of_counted.min() == of_counted.max():
         return torch.ones_like(scaled_losses)
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
     column = scaled_losses.double().numpy(force=True)[:, None]
+    fitted = of_counted.double().numpy(force=True)[:, None]
     # k-means, which the mixture starts from, refuses scikit-learn's array API dispatch.
     quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
     with quiet, config_context(array_api_dispatch=False):
-        every = -(-len(column) // MIXTURE_ROWS)
-        posterior = mixture.fit(column[::every]).predict_proba(column)
+        every = -(-len(fitted) // MIXTURE_ROWS)
+        posterior = mixture.fit(fitted[::every]).predict_proba(column)
     clean = posterior[:, mixture.means_[:, 0].argmin()]
     return torch.from_numpy(clean).to(scaled_losses)
 
@@ -87,6 +89,16 @@ def mixup_matrix(share: Tensor, partners: Tensor) -> Tensor:
     """Matrix (B, B) of mixup: `share` of each row and the rest of its partner (B,)."""
     matrix = torch.eye(len(partners), device=partners.device)
     return share * matrix + (1 - share) * matrix[partners]
+
+
+def weigh(matrix: Tensor, weights: Tensor) -> Tensor:
+    """Scale the shares (B, M) in a mixture by the weights (M,) of the rows; rows sum to 1.
+
+    A mixture of rows that all weigh nothing stays as it is: its loss weighs nothing either.
+    """
+    weighed = matrix * weights.to(matrix.dtype)
+    total = weighed.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, weighed / total.where(total > 0, 1), matrix)
 
 
 def mix(matrix: Tensor, X: Tensor) -> Tensor:
@@ -235,10 +247,12 @@ class MixNeighbors(LabelCallback):
             features[batch] = found[:, : features.shape[1]]
             done = batch.stop
         scaled = torch.zeros_like(criterion.clean_probability)
-        scaled[rows] = scale_to_unit(losses)
+        weights = criterion.weights_of(rows)
+        counted = slice(None) if weights is None or not (weights > 0).any() else weights > 0
+        scaled[rows] = scale_to_unit(losses, counted)
         self.losses_.append(scaled)
         mean_losses = sum(self.losses_)[rows] / len(self.losses_)
-        criterion.clean_probability[rows] = clean_probability(mean_losses)
+        criterion.clean_probability[rows] = clean_probability(mean_losses, counted)
         return rows, features
 
     @torch.no_grad()
@@ -255,6 +269,9 @@ class MixNeighbors(LabelCallback):
             matrix = mixup_matrix(share.to(X.device), torch.randperm(len(rows), device=X.device))
         else:
             X, rows, matrix = self.mix_with_neighbors(net, X, rows, self.updates_targets(epoch))
+        weights = net.criterion_.weights_of(rows)
+        if weights is not None:
+            matrix = weigh(matrix, weights)
         batch[0], batch[1] = mix(matrix, X), [rows, matrix]
 
     def mix_with_neighbors(self, net, X, rows, update_targets):

@@ -4,12 +4,14 @@ import os
 import random
 import signal
 import time
+from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -246,15 +248,16 @@ def flip(content):
 @pytest.mark.parametrize("damage", [cut, flip, lambda _: b"", lambda _: b"something else"])
 def test_a_damaged_file_is_refused_and_the_one_before_used(damage, tmp_path):
     whole = fitted(tmp_path)
-    before, last = sorted(tmp_path.iterdir())
+    before, last = sorted(tmp_path.glob("*.checkpoint"))
     last.write_bytes(damage(last.read_bytes()))
     with pytest.warns(UserWarning, match=f"cannot be used, .*{last.name}"):
         folder = CheckpointFolder(tmp_path)
     assert folder.epochs_done == 3
+    folder.close()
     with pytest.warns(UserWarning, match="The one before it is used"):
         assert_same(whole, fitted(tmp_path))
     before.write_bytes(b"")
-    for file in tmp_path.iterdir():
+    for file in tmp_path.glob("*.checkpoint"):
         file.write_bytes(damage(file.read_bytes()))
     with pytest.warns(UserWarning, match="cannot be used"):
         assert_same(whole, fitted(tmp_path))
@@ -263,7 +266,7 @@ def test_a_damaged_file_is_refused_and_the_one_before_used(damage, tmp_path):
 def test_a_file_is_there_only_once_it_is_whole(tmp_path, monkeypatch):
     fitted(tmp_path)
     names = {file.name for file in tmp_path.iterdir()}
-    assert names == {"epoch-000003.checkpoint", "epoch-000004.checkpoint"}
+    assert names == {"epoch-000003.checkpoint", "epoch-000004.checkpoint", "fit.lock"}
 
     def fail(*args):
         raise OSError("no space left")
@@ -294,4 +297,79 @@ def test_callbacks_without_a_plain_state_are_refused_at_once(tmp_path):
     clf = ALRClassifier(callbacks=[Opaque()], checkpoint_dir=tmp_path)
     with pytest.raises(TypeError, match="got Opaque.file_ of type object; leave the callback out"):
         clf.fit(X, Y)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_files_of_others_stay(tmp_path):
+    (tmp_path / "epoch-best.pt").write_text("mine")
+    (tmp_path / "epoch-plots").mkdir()
+    fitted(tmp_path)
+    assert (tmp_path / "epoch-best.pt").read_text() == "mine"
+    assert (tmp_path / "epoch-plots").is_dir()
+
+
+def test_two_fits_in_one_folder_are_refused(tmp_path):
+    clf = fitted(tmp_path)
+    held = CheckpointFolder(tmp_path)
+    with pytest.raises(ValueError, match="checkpoint_dir must be .* another fit writes to it"):
+        clf.fit(X, Y)
+    held.close()
+    clf.fit(X, Y)
+
+
+@pytest.mark.parametrize("path", ["file", 5])
+def test_a_path_that_is_no_folder_is_refused(path, tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / path if isinstance(path, str) else path
+    with pytest.raises(ValueError, match="checkpoint_dir must be a folder to write to, got"):
+        ALRClassifier(checkpoint_dir=path).fit(X, Y)
+
+
+class Shift:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, batch):
+        return batch + self.by
+
+
+def small(n_features, n_classes, width=4):
+    return nn.Sequential(nn.Linear(n_features, width), nn.ReLU(), nn.Linear(width, n_classes))
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("train_split", ValidSplit(3), ValidSplit(10)),
+        (
+            "callbacks",
+            [LRScheduler(CosineAnnealingLR, T_max=10)],
+            [LRScheduler(CosineAnnealingLR, T_max=9)],
+        ),
+        ("augment", Shift(0.1), Shift(0.2)),
+        ("module", nn.Sequential(nn.Linear(4, 3)), nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 3))),
+        ("module", partial(small, width=4), partial(small, width=5)),
+        ("random_state", np.random.RandomState(0), np.random.RandomState(1)),
+    ],
+)
+def test_objects_are_compared_by_what_they_hold(name, before, after, tmp_path):
+    assert checkpoint.describe(before) == checkpoint.describe(deepcopy(before))
+    assert checkpoint.describe(before) != checkpoint.describe(after)
+    clf = ALRClassifier(max_epochs=3, warmup_epochs=1, checkpoint_dir=tmp_path)
+    clf.set_params(**{"random_state": 0, name: deepcopy(before)}).fit(X, Y)
+    with pytest.raises(ValueError, match=f"holds a fit with {name}="):
+        clf.set_params(**{name: after}).fit(X, Y)
+
+
+def test_numbers_of_numpy_are_the_same_as_pythons(tmp_path):
+    clf = fitted(tmp_path)
+    clf.set_params(max_epochs=np.int64(4), lr=np.float64(0.001)).fit(X, Y)
+
+
+def test_progress_bars_and_callbacks_that_come_later_do_not_matter(tmp_path, monkeypatch):
+    def make():
+        return ALRClassifier(max_epochs=6, random_state=0, callbacks=[ProgressBar()])
+
+    whole = ALRClassifier(max_epochs=6, random_state=0).fit(X, Y)
+    resumed = fit_with_deaths(monkeypatch, make, [2, 3], tmp_path, X, Y)
+    np.testing.assert_array_equal(whole.predict_proba(X), resumed.predict_proba(X))

@@ -48,7 +48,7 @@ BELOW = {
         "targets",
         "warmup",
     },
-    "persistence": {"_version", "backbones", "net", "targets"},
+    "persistence": {"_version", "backbones", "features", "net", "targets"},
     "base": {
         "building",
         "checkpoint",

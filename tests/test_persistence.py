@@ -261,3 +261,57 @@ def test_a_file_is_replaced_once_the_new_one_is_whole(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["clf"]
     assert_same(clf, ALRClassifier.load(path))
+
+
+def test_a_compiled_network(tmp_path):
+    clf = ALRClassifier(max_epochs=3, warmup_epochs=1, compile=True, compile__backend="eager")
+    clf.fit(X, Y)
+    with pytest.warns(UserWarning, match="save leaves out compile, .*compile__backend"):
+        clf.save(tmp_path / "clf")
+    loaded = ALRClassifier.load(tmp_path / "clf")
+    assert loaded.compile is False
+    np.testing.assert_array_equal(clf.predict_proba(X), loaded.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "param",
+    ["compile", "compile__options", "iterator_valid__num_workers", "checkpoint_dir", "callbacks"],
+)
+def test_a_file_starts_no_compiler_no_process_and_writes_no_file(param, tmp_path):
+    path = tmp_path / "clf"
+    fit(ALRClassifier).save(path)
+    document, tensors = read_file(path)
+    document["params"][param] = 3
+    write_file(path, document, tensors)
+    with pytest.raises(ValueError, match=f"sets no {param}"):
+        ALRClassifier.load(path)
+
+
+def test_numbers_of_numpy(tmp_path):
+    clf = ALRClassifier(max_epochs=np.int64(6), warmup_epochs=np.int64(3), lr=np.float64(0.01))
+    clf.fit(X, Y).save(tmp_path / "clf")
+    assert ALRClassifier.load(tmp_path / "clf").warmup_epochs_ == 3
+
+
+def test_a_class_from_a_notebook_is_mapped(tmp_path):
+    clf = fit(ALRClassifier, module=OwnNet)
+    clf.save(tmp_path / "clf")
+    document, tensors = read_file(tmp_path / "clf")
+    document["params"]["module"] = {"import": "__main__.Net"}
+    write_file(tmp_path / "clf", document, tensors)
+    with pytest.raises(ValueError, match=r"trusted=\{'__main__.Net': Net\} with one"):
+        ALRClassifier.load(tmp_path / "clf", trusted=OwnNet)
+    assert_same(clf, ALRClassifier.load(tmp_path / "clf", trusted={"__main__.Net": OwnNet}))
+
+
+@pytest.mark.parametrize("document", [[1], "x", {"format": 9, "versions": 3}, 7, None])
+def test_other_documents_are_refused(document, tmp_path):
+    write_file(tmp_path / "clf", document, {})
+    with pytest.raises(ValueError, match="path must be a file"):
+        ALRClassifier.load(tmp_path / "clf")
+
+
+def test_paths_that_cannot_be_written_are_named(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere" / "clf"):
+        with pytest.raises(OSError, match="path must be a file to write, got"):
+            fit(ALRClassifier).save(path)

@@ -164,3 +164,15 @@ def test_unusable_class_weights_are_refused(weight, said):
     X, y = make_blobs(20, 2, centers=2, random_state=0)
     with pytest.raises(ValueError, match=said):
         ALRClassifier(class_weight=weight).fit(X, y)
+
+
+@without_trusted
+@pytest.mark.filterwarnings("ignore:target_momentum")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_label_of_a_row_of_weight_zero_does_not_matter(method):
+    X, y = make_blobs(120, 3, centers=2, cluster_std=4.0, random_state=0)
+    weights = np.where(np.arange(120) < 40, 0, 1)
+    wrong = np.where(weights, y, 1 - y)
+    clf = method(max_epochs=20, warmup_epochs=4, batch_size=40, random_state=0)
+    right_labels = clf.fit(X, y, weights).predict_proba(X)
+    np.testing.assert_allclose(clf.fit(X, wrong, weights).predict_proba(X), right_labels, atol=1e-6)
