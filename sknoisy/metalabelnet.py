@@ -38,8 +38,9 @@ def auto_virtual_lr(optimizer, lr: float, given: dict) -> float:
 
 
 def auto_warmup_epochs(epochs_of_65_steps: int, max_epochs: int) -> int:
-    """Return a fifth of the epochs; more where they hold under 65 steps, but at most a third."""
-    return max(1, min(max(epochs_of_65_steps, max_epochs // 5), max_epochs // 3))
+    """Return a fifth of the epochs, at most 10 or a tenth; 65 steps, but at most a third."""
+    share = min(max_epochs // 5, max(10, max_epochs // 10))
+    return max(1, min(max(epochs_of_65_steps, share), max_epochs // 3))
 
 
 def auto_meta_batch_size(batch_size: int) -> int:
@@ -70,8 +71,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         Epochs of cross-entropy on the given labels. What the network has memorised by then cannot
-        be undone: stop it early. 'auto' is a fifth of `max_epochs`, or the number that holds 65
-        steps where that is more, but at most a third.
+        be undone: stop it early. 'auto' is a fifth of `max_epochs`, up to 10 epochs or a tenth of
+        them, or the number that holds 65 steps where that is more, but at most a third.
     meta_lr : float, default=0.0005
         Learning rate of the label network's Adam ("beta"); the authors, who begin it at random
         weights, take 0.01.

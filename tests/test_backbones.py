@@ -166,3 +166,16 @@ def test_images_train_channels_last_unless_the_module_cannot():
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
     clf = ALRClassifier(Viewing, max_epochs=2).fit(X, y)
     assert clf.module_.conv.weight.is_contiguous()
+
+
+def test_sparse_rows_of_text_lose_half_their_inputs_in_training():
+    text = sparse.random(20, 1000, density=0.1, format="csr", dtype=np.float32, random_state=0)
+    is_dropped = [isinstance(layer, UniformDropout) for layer in build_module(None, {}, text, 2)]
+    assert is_dropped[1]
+    assert build_module(None, {}, text, 2)[1].p == 0.5
+    for X, params in (
+        (text[:, :999], {}),
+        (text.toarray(), {}),
+        (text, {"input_dropout": 0.0}),
+    ):
+        assert not isinstance(build_module(None, params, X, 2)[1], UniformDropout)

@@ -1,6 +1,7 @@
 """Ctrl-C keeps the fit so far, and says so; inside a search it ends the search."""
 
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -99,3 +100,29 @@ def test_callbacks_that_end_training_are_no_interruption():
         clf = ALRClassifier(max_epochs=9, callbacks=[stop], random_state=0)
         assert clf.fit(X, y).n_iter_ == 2
         assert len(cross_val_score(clf, X, y, cv=2)) == 2
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def handle(text, number, frame):
+    stop()
+
+
+class Handler:
+    def __call__(self, number, frame):
+        stop()
+
+
+@pytest.mark.parametrize("handler", [partial(handle, "x"), Handler(), lambda n, f: stop()])
+def test_handlers_of_the_users_are_ctrl_c_as_well(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        clf = ALRClassifier(max_epochs=9, warmup_epochs=2, callbacks=[CtrlC(3)], random_state=0)
+        with pytest.warns(UserWarning, match="after 3 of 9 epochs"):
+            clf.fit(X, y)
+        with pytest.raises(KeyboardInterrupt):
+            cross_val_score(clf, X, y, cv=2)
+    finally:
+        signal.signal(signal.SIGINT, before)

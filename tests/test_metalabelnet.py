@@ -17,7 +17,7 @@ from sknoisy.label_network import (
     given_labels_loss,
     with_trusted_rows,
 )
-from sknoisy.metalabelnet import auto_meta_batch_size, auto_virtual_lr
+from sknoisy.metalabelnet import auto_meta_batch_size, auto_virtual_lr, auto_warmup_epochs
 from sknoisy.trusted import TrustedBatches, lowest_losses, stratified_order
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
@@ -395,3 +395,23 @@ class Nothing(TransformerMixin, BaseEstimator):
 def test_pipelines_that_end_in_something_else_are_refused(steps):
     with pytest.raises(TypeError, match="must end in a classifier whose fit takes meta_X"):
         make_noisy_pipeline(*steps)
+
+
+def test_auto_warmup_is_a_share_of_the_epochs_with_enough_steps():
+    assert [auto_warmup_epochs(1, n) for n in (2, 20, 50, 91, 200)] == [1, 4, 10, 10, 20]
+    assert [auto_warmup_epochs(n, 60) for n in (5, 15, 40)] == [10, 15, 20]
+
+
+def test_wide_tables_get_a_lower_rate():
+    rng = np.random.default_rng(0)
+    y = np.arange(30) % 2
+    narrow, wide = rng.normal(size=(30, 20)), rng.normal(size=(30, 1000))
+    rates = [
+        MetaLabelNetClassifier(max_epochs=3, warmup_epochs=1, **params).fit(X, y, trusted=y >= 0)
+        for X, params in ((narrow, {}), (wide, {}), (wide, {"lr": 0.1}))
+    ]
+    assert [clf.net_.lr for clf in rates] == [0.2, 0.05, 0.1]
+    with pytest.raises(ValueError, match="lr must be 'auto' or a number, got 'high'"):
+        MetaLabelNetClassifier(lr="high").fit(narrow, y)
+    with pytest.raises(TypeError, match="lr"):
+        ALRClassifier(lr="auto").fit(narrow, y)

@@ -23,6 +23,7 @@ from sknoisy.synthetic_mix import (
     mixing_weights,
     mixup_matrix,
     scale_to_unit,
+    weigh,
 )
 
 
@@ -300,3 +301,10 @@ def test_out_of_range_parameters_are_refused(blobs, params, message):
     X, y, _ = blobs
     with pytest.raises(ValueError, match=message):
         SyntheticMixClassifier(**params).fit(X, y)
+
+
+def test_weights_scale_the_shares_of_a_mixture():
+    matrix = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.375, 0.625], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(weigh(matrix, torch.tensor([0.0, 1.0, 1.0])), expected)
+    torch.testing.assert_close(weigh(matrix, torch.full((3,), 7.0)), matrix)

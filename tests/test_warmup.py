@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import make_blobs
+from sklearn.datasets import make_blobs, make_classification
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
-from sknoisy.warmup import Pilot
+from sknoisy.warmup import Pilot, auto_max_epochs
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,12 @@ def test_samplers_made_for_all_rows_stay_out_of_the_pilot(noisy):
         {"iterator_train__drop_last": True, "batch_size": 290},
     ):
         ALRClassifier(max_epochs=4, random_state=0, **params).fit(*noisy)
+
+
+def test_few_rows_of_many_classes_get_more_epochs():
+    assert auto_max_epochs(steps_per_epoch=30, n_classes=10) == 50
+    assert auto_max_epochs(steps_per_epoch=10, n_classes=10) == 100
+    assert auto_max_epochs(steps_per_epoch=1, n_classes=3) == 200
+    X, y = make_classification(300, 8, n_informative=6, n_classes=4, random_state=0)
+    assert ALRClassifier(random_state=0).fit(X, y).n_iter_ == 134  # 400 steps, 3 an epoch
+    assert ALRClassifier(random_state=0, max_epochs=7, warmup_epochs=1).fit(X, y).n_iter_ == 7
