@@ -264,7 +264,7 @@ class NoisyLabelClassifier(
         """
         net = self._fitted_net()
         rows = self._validate(X, reset=False)
-        dtype = net.criterion_.targets.numpy(force=True).dtype
+        dtype = np.float64 if net.criterion_.targets.dtype == torch.float64 else np.float32
         proba = np.empty((rows.shape[0], len(self.classes_)), dtype=dtype)
         filled = 0
         for logits in net.forward_iter(rows):  # a list of them would splinter the heap
