@@ -139,11 +139,23 @@ def test_early_stopping_ends_a_resumed_fit_at_the_same_epoch(monkeypatch, tmp_pa
     assert_same(whole, fit_with_deaths(monkeypatch, make, [2, 4], tmp_path, X, Y))
 
 
+class NoteHeldOut(Callback):
+    seen = []  # noqa: RUF012 - of all copies
+
+    def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+        self.seen.append(tuple(dataset_valid.indices))
+
+
 def test_without_random_state_the_seed_is_that_of_the_fit_that_died(monkeypatch, tmp_path):
     def make():
-        return ALRClassifier(max_epochs=6, batch_size=64)
+        split = ValidSplit(0.2)
+        return ALRClassifier(
+            max_epochs=6, batch_size=64, train_split=split, callbacks=[NoteHeldOut()]
+        )
 
+    NoteHeldOut.seen.clear()
     first = fit_with_deaths(monkeypatch, make, [1, 3], tmp_path, X, Y)
+    assert len(set(NoteHeldOut.seen)) == 1
     again = make().set_params(checkpoint_dir=tmp_path).fit(X, Y)
     assert_same(first, again)
     assert first.n_iter_ == 6

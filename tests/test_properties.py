@@ -185,3 +185,13 @@ def test_a_rate_that_diverges_is_told_with_what_to_lower(method, lr):
         assert f"Lower lr={lr:g}" in told[0]
     if lr == 1e30:
         assert told
+
+
+def test_weights_that_burst_in_the_last_step_are_told():
+    network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
+    clf = ALRClassifier(
+        network, optimizer=torch.optim.SGD, lr=1e38, batch_size=-1, max_epochs=1, warmup_epochs=0
+    )
+    with pytest.warns(ConvergenceWarning, match="Training diverged"):
+        clf.fit(BLOBS * 1e4, COLORS)
+    assert np.isfinite(clf.history_[-1, "train_loss"])
