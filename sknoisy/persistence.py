@@ -280,7 +280,8 @@ class Saving:
         defaults = inspect.signature(type(self)).parameters
         for name, value in self.get_params(deep=False).items():
             if name.partition("__")[0] in NOT_SAVED:
-                if name not in defaults or value != defaults[name].default:
+                is_set = name not in defaults or value != defaults[name].default
+                if is_set and name != "checkpoint_dir":
                     left_out.append(name)
                 continue
             try:

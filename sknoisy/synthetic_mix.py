@@ -196,12 +196,12 @@ class MixNeighbors(LabelCallback):
         super().on_epoch_begin(net, **kwargs)
         self.data_ = getattr(dataset_train, "dataset", dataset_train)  # a Subset's whole set
         epoch = len(net.history)
-        if epoch < self.warmup_epochs or epoch <= self.mix_start - self.loss_history:
-            return  # nobody would read this pass
-        rows, features = self.judge(net, dataset_train)
         if self.n_neighbors_ is None and self.phase(epoch) == "mix":
             n_classes = net.criterion_.targets.shape[1]
             self.n_neighbors_ = auto_neighbors(n_classes, self.agreement(net, dataset_train))
+        if epoch < self.warmup_epochs or epoch <= self.mix_start - self.loss_history:
+            return  # nobody would read this pass
+        rows, features = self.judge(net, dataset_train)
         if self.neighbors == "all" and self.phase(epoch) == "mix":
             found = rows[nearest_in_set(features, self.n_neighbors_)]  # (n, K)
             self.neighbors_ = found.new_zeros(len(self.data_), found.shape[1])

@@ -1,3 +1,5 @@
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,8 @@ from sklearn.datasets import make_classification
 from sknoisy.noise import symmetric_noise
 
 torch.set_num_threads(1)
+# A shell that starts the tests in the background has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

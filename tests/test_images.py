@@ -92,7 +92,7 @@ def test_bytes_stay_bytes_in_memory(method, digits, monkeypatch):
         seen.append(rows)
         return SmallResNet(1, n_classes, width=4)
 
-    monkeypatch.setattr("sknoisy.base.build_module", build)
+    monkeypatch.setattr("sknoisy.building.build_module", build)
     method(max_epochs=3).fit(X, y)
     assert seen[0].dtype == np.uint8
     assert np.shares_memory(seen[0], X)
@@ -460,7 +460,7 @@ def test_a_memory_map_stays_on_disk(method, tmp_path, monkeypatch):
     expected = method(**FAST).fit(X, y)
     found = method(**FAST).fit(mapped, y)
     np.testing.assert_allclose(found.predict_proba(mapped), expected.predict_proba(X), atol=1e-5)
-    monkeypatch.setattr("sknoisy.base.build_module", build)
+    monkeypatch.setattr("sknoisy.building.build_module", build)
     method(max_epochs=2).fit(mapped, y)
     assert np.shares_memory(seen[0], mapped)
 
@@ -539,4 +539,4 @@ def test_schedules_and_weight_decay_work_as_in_skorch(method, digits):
     clf = method(**FAST, callbacks=[schedule], optimizer__weight_decay=0.1).fit(*digits)
     group = clf.net_.optimizer_.param_groups[0]
     assert group["weight_decay"] == 0.1
-    assert group["lr"] == pytest.approx(clf.lr * 0.5**4)
+    assert group["lr"] == pytest.approx(clf.net_.lr * 0.5**4)
