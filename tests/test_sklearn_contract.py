@@ -16,8 +16,9 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifie
 
 pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")
 
+# With fewer epochs than the default where few rows would get 200: the suite must stay short.
 ESTIMATORS = [
-    ALRClassifier(),
+    ALRClassifier(max_epochs=50),
     ALRClassifier(
         momentum=0.7,
         entropy_weight=0.2,
@@ -40,11 +41,11 @@ ESTIMATORS = [
         restore_best=True,
         optimizer=torch.optim.AdamW,
         lr=0.005,
-        max_epochs=60,
+        max_epochs=40,
     ),
     SyntheticMixClassifier(max_epochs=50),
     SyntheticMixClassifier(
-        n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=60
+        n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=40
     ),
 ]
 
@@ -73,7 +74,7 @@ def test_checks_that_check_estimator_leaves_out(estimator, check):
     check(type(estimator).__name__, estimator)
 
 
-@pytest.mark.parametrize("name", sorted({type(e).__name__ for e in ESTIMATORS}))
+@pytest.mark.parametrize("name", ["ALRClassifier", "SyntheticMixClassifier"])
 def test_check_estimator_with_scipy_array_api(name):
     code = f"""
 import torch, sknoisy
