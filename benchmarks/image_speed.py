@@ -26,8 +26,7 @@ from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.hypergradient import LookAhead, by_jvp
 from sknoisy.images import SmallResNet
 from sknoisy.label_network import generated_labels_loss, with_trusted_rows
-from sknoisy.neighbors import nearest
-from sknoisy.synthetic_mix import (
+from sknoisy.neighbor_mixing import (
     clean_probability,
     label_losses,
     mix,
@@ -35,6 +34,7 @@ from sknoisy.synthetic_mix import (
     mixing_weights,
     scale_to_unit,
 )
+from sknoisy.neighbors import nearest
 from sknoisy.trusted import TrustedBatches
 
 N, CLASSES, BATCH, LR, EPOCHS = 3_000, 10, 128, 0.05, 3

@@ -4,7 +4,7 @@ import inspect
 import math
 import warnings
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from difflib import get_close_matches
 from numbers import Integral, Real
 
@@ -25,7 +25,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sknoisy.building import MAX_SEED, NetBuilder, seeded
-from sknoisy.checkpoint import Checkpoint, CheckpointFolder, describe, digest
+from sknoisy.checkpoint import Checkpoint, CheckpointFolder
 from sknoisy.data import (
     DatasetRows,
     as_array,
@@ -34,11 +34,12 @@ from sknoisy.data import (
     plain_labels,
     stored_type,
 )
+from sknoisy.identity import identity_of
 from sknoisy.interruption import is_called_by_joblib
 from sknoisy.issues import find_label_issues
 from sknoisy.listeners import CallbackSupportMixin, Listeners, with_callbacks
 from sknoisy.net import AMP_TYPES, resolve_device
-from sknoisy.persistence import Saving, versions
+from sknoisy.saving import Saving
 from sknoisy.targets import LabelCallback
 from sknoisy.warmup import Pilot
 
@@ -50,16 +51,6 @@ SKORCH_PREFIXES = (
     "callbacks",
     "compile",
 )
-
-
-@contextmanager
-def closing_all(folder):
-    """Close a checkpoint folder, if there is one, at the end of the block."""
-    try:
-        yield
-    finally:
-        if folder is not None:
-            folder.close()
 
 
 @contextmanager
@@ -192,13 +183,14 @@ class NoisyLabelClassifier(
         seed = check_random_state(self.random_state).randint(MAX_SEED)
         if resumed is not None and not isinstance(self.random_state, Integral):
             seed = resumed["seed"]
-        with closing_all(folder), unchanged_on_error(self), seeded(seed, device):
+        open_folder = nullcontext() if folder is None else closing(folder)
+        with open_folder, unchanged_on_error(self), seeded(seed, device):
             X, labels = self._validate_fit(X, y)
             weights = self._row_weights(labels, sample_weight)
             X, callback_params = self._check_fit_params(X, labels, **fit_params)
             checkpoint = Checkpoint(folder, seed=seed)
             if folder is not None:
-                checkpoint.identity = self._identity(X, labels, weights, callback_params)
+                checkpoint.identity = identity_of(self, X, labels, weights, **callback_params)
                 folder.check(checkpoint.identity)
             net, checkpoint.found_warmup = self._make_net(
                 X,
@@ -230,28 +222,6 @@ class NoisyLabelClassifier(
                 stacklevel=3,
             )
         return self
-
-    def _identity(self, X, labels, weights, callback_params):
-        """Return what a fit must have in common with one that it goes on with."""
-        params = {
-            name: describe(value)
-            for name, value in self.get_params(deep=False).items()
-            if name not in ("verbose", "checkpoint_dir", "skorch_params")
-        }
-        trusted = callback_params.get("trusted")
-        arrays = {
-            "X": [X],
-            "y": [np.asarray(self.classes_[labels]).astype(str)],
-            "sample_weight or class_weight": [None if weights is None else weights.numpy()],
-            "trusted rows": [] if trusted is None else [trusted.X, trusted.labels],
-            "trusted mask": [callback_params.get("pinned")],
-        }
-        return {
-            "estimator": type(self).__name__,
-            **{f"version of {name}": version for name, version in versions().items()},
-            **params,
-            **{name: f"<{digest(*found)[:16]}>" for name, found in arrays.items()},
-        }
 
     def _check_fit_params(self, X, labels):
         """Return all inputs, and the label callback's parameters, from what `fit` was given."""

@@ -12,7 +12,6 @@ import re
 import warnings
 from collections import deque
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,7 @@ except ImportError:  # Windows: two fits in one folder go unnoticed
     fcntl = None
 
 MAGIC = b"sknoisy checkpoint 1\n"
-CHUNK_ROWS = 4096
 PATTERN = re.compile(r"epoch-\d{6}(\.checkpoint|\.\d+\.tmp)")
-OTHERS_CODE = ("torch", "torchvision", "skorch", "sklearn", "numpy", "sknoisy")  # have versions
 
 
 def write_file(path: Path, state: dict) -> None:
@@ -58,78 +55,6 @@ def read_file(path: Path) -> dict:
     if hashlib.sha256(payload).digest() != head[len(MAGIC) :]:
         raise ValueError("its digest is another: it is cut short or changed")
     return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-
-
-def parts_of(rows) -> list:
-    """Return the arrays, or the Dataset, that a CSR matrix or stacked rows are made of."""
-    if hasattr(rows, "indptr"):
-        return [rows.data, rows.indices, rows.indptr]
-    if hasattr(rows, "parts"):
-        return [part for stacked in rows.parts for part in parts_of(stacked)]
-    return [rows]
-
-
-def digest(*arrays) -> str:
-    """Return what tells arrays, CSR matrices or sets of rows (see `RowDataset`) from others."""
-    found = hashlib.sha256()
-    for array in arrays:
-        if array is None:
-            continue
-        found.update(f"{array.shape} {getattr(array, 'dtype', '')}".encode())
-        for part in parts_of(array):
-            if isinstance(part, np.ndarray):
-                for k in range(0, len(part), CHUNK_ROWS):
-                    found.update(np.ascontiguousarray(part[k : k + CHUNK_ROWS]).tobytes())
-            else:  # a Dataset: reading it all may take as long as an epoch
-                ends = [*range(min(8, len(part))), *range(max(0, len(part) - 8), len(part))]
-                found.update(np.ascontiguousarray(part[np.array(ends)]).tobytes())
-    return found.hexdigest()
-
-
-def describe(value, depth=4) -> str:
-    """Return a text that is the same for the same parameter in another process.
-
-    Classes and functions of the user's are told by their source as well, objects by their
-    attributes, down to `depth` objects in each other.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    if isinstance(value, torch.nn.Module):
-        arrays = [tensor.numpy(force=True) for tensor in value.state_dict().values()]
-        layers = hashlib.sha256(repr(value).encode()).hexdigest()
-        return f"{type(value).__name__} <{digest(*arrays)[:8]}{layers[:8]}>"
-    if isinstance(value, np.ndarray | Tensor):
-        return f"<{digest(np.asarray(value))[:16]}>"
-    if isinstance(value, np.random.RandomState):
-        return f"RandomState <{digest(value.get_state()[1])[:16]}>"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(describe(v, depth) for v in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{k!r}: {describe(v, depth)}' for k, v in value.items())}}}"
-    if isinstance(value, partial):
-        return f"partial({describe([value.func, value.args, value.keywords], depth)})"
-    if isinstance(value, type) or inspect.isroutine(value):
-        return f"{value.__module__}.{value.__qualname__}{_source_digest(value)}"
-    kind = f"{type(value).__module__}.{type(value).__qualname__}{_source_digest(type(value))}"
-    return f"{kind}({describe(vars(value), depth - 1)})" if depth and vars_of(value) else kind
-
-
-def vars_of(value) -> dict:
-    """Return an object's attributes, or nothing where it has none."""
-    return getattr(value, "__dict__", {})
-
-
-def _source_digest(value):
-    """Return a mark of the source of a class or function that no version stands for."""
-    if (value.__module__ or "").partition(".")[0] in OTHERS_CODE:
-        return ""
-    try:
-        source = inspect.getsource(value)
-    except (OSError, TypeError):  # typed at a prompt, or compiled
-        return ""
-    return f" <{hashlib.sha256(source.encode()).hexdigest()[:16]}>"
 
 
 def plain_state(value, name: str):

@@ -14,13 +14,12 @@ def is_raised_by_code(error: KeyboardInterrupt) -> bool:
     if not hasattr(handler, "__code__"):
         handler = getattr(type(handler), "__call__", None)  # noqa: B004 - its code, not whether
     code = getattr(handler, "__code__", None)
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        if trace.tb_frame.f_code is code:
-            return False
-        trace = trace.tb_next
-    if trace.tb_frame.f_code is code:
+    traces = [error.__traceback__]
+    while traces[-1].tb_next is not None:
+        traces.append(traces[-1].tb_next)
+    if any(trace.tb_frame.f_code is code for trace in traces):
         return False
+    trace = traces[-1]
     opcode = trace.tb_frame.f_code.co_code[trace.tb_lasti]
     return opcode == dis.opmap["RAISE_VARARGS"]
 

@@ -187,7 +187,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             rows = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
             rows = rows[table[rows].sum(dim=1).cpu() > 0]
             weights = net.criterion_.weights_of(rows)
-            if weights is not None:
+            if weights is not None and (weights > 0).any():
                 rows = rows[weights.cpu() > 0]
             given = table[rows].argmax(dim=1).cpu()
             self.chosen_ = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]

@@ -17,8 +17,13 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import TensorDataset
 
-import sknoisy
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier, checkpoint
+from sknoisy import (
+    ALRClassifier,
+    MetaLabelNetClassifier,
+    SyntheticMixClassifier,
+    checkpoint,
+    identity,
+)
 from sknoisy.checkpoint import CheckpointFolder, read_file
 
 METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
@@ -245,7 +250,7 @@ def test_other_data_are_refused(tmp_path):
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
     clf = fitted(tmp_path)
-    monkeypatch.setattr(sknoisy.persistence, "__version__", "0.0.1")
+    monkeypatch.setattr(identity, "__version__", "0.0.1")
     with pytest.raises(ValueError, match="version of sknoisy=.*, this one has .*=0.0.1"):
         clf.fit(X, Y)
 
@@ -368,8 +373,8 @@ def small(n_features, n_classes, width=4):
     ],
 )
 def test_objects_are_compared_by_what_they_hold(name, before, after, tmp_path):
-    assert checkpoint.describe(before) == checkpoint.describe(deepcopy(before))
-    assert checkpoint.describe(before) != checkpoint.describe(after)
+    assert identity.describe(before) == identity.describe(deepcopy(before))
+    assert identity.describe(before) != identity.describe(after)
     clf = ALRClassifier(max_epochs=3, warmup_epochs=1, checkpoint_dir=tmp_path)
     clf.set_params(**{"random_state": 0, name: deepcopy(before)}).fit(X, Y)
     with pytest.raises(ValueError, match=f"holds a fit with {name}="):

@@ -24,8 +24,8 @@ from sknoisy.images import (
     replace_head,
     replace_stem,
 )
+from sknoisy.neighbor_mixing import mix
 from sknoisy.standardize import StandardizeChannels
-from sknoisy.synthetic_mix import mix
 
 METHODS = [ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier]
 FAST = {"module__width": 4, "max_epochs": 4, "random_state": 0}
@@ -120,7 +120,7 @@ def test_mixing_with_far_neighbors_scales_and_augments_them_too(digits, monkeypa
         fed.append(X.max().item())
         return mix(matrix, X)
 
-    monkeypatch.setattr("sknoisy.synthetic_mix.mix", spy)
+    monkeypatch.setattr("sknoisy.neighbor_mixing.mix", spy)
     clf = SyntheticMixClassifier(**FAST, neighbors="all", warmup_epochs=1, mix_start=1)
     clf.fit(X, y)
     assert max(fed) == 1

@@ -48,23 +48,27 @@ BELOW = {
         "targets",
         "warmup",
     },
-    "persistence": {"_version", "backbones", "features", "net", "targets"},
+    "neighbor_mixing": {"features", "functional", "neighbors", "net", "targets"},
+    "identity": {"_version"},
+    "persistence": set(),
+    "saving": {"backbones", "features", "identity", "net", "persistence", "targets"},
     "base": {
         "building",
         "checkpoint",
         "data",
+        "identity",
         "interruption",
         "issues",
         "listeners",
         "net",
-        "persistence",
+        "saving",
         "targets",
         "warmup",
     },
 }
 METHOD = {*BELOW} - {
     "noise", "pipeline", "issues", "display", "listeners", "interruption", "building",
-    "checkpoint", "persistence",
+    "checkpoint", "identity", "persistence", "saving",
 }  # fmt: skip
 FILES = {path.stem: path for path in SOURCE.glob("[!_]*.py")}
 

@@ -11,11 +11,10 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sknoisy import ALRClassifier, SyntheticMixClassifier, synthetic_mix
-from sknoisy.synthetic_mix import (
+from sknoisy import ALRClassifier, SyntheticMixClassifier, neighbor_mixing
+from sknoisy.neighbor_mixing import (
     MixNeighbors,
     auto_neighbors,
-    auto_schedule,
     clean_probability,
     linear_loss,
     mix,
@@ -25,6 +24,7 @@ from sknoisy.synthetic_mix import (
     scale_to_unit,
     weigh,
 )
+from sknoisy.synthetic_mix import auto_schedule
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_loss_history_averages_the_last_passes():
 def test_large_sets_are_judged_by_a_part(monkeypatch):
     losses = torch.from_numpy(np.random.default_rng(0).beta(0.5, 0.5, 3_000))
     whole = clean_probability(losses)
-    monkeypatch.setattr(synthetic_mix, "MIXTURE_ROWS", 1_000)
+    monkeypatch.setattr(neighbor_mixing, "MIXTURE_ROWS", 1_000)
     torch.testing.assert_close(clean_probability(losses), whole, atol=0.1, rtol=0)
 
 

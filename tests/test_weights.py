@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from make_references import Float64Net
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import (
@@ -17,16 +18,6 @@ from sknoisy.hypergradient import LookAhead, by_double_backward, by_finite_diffe
 
 METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 without_trusted = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")
-
-
-class Float64Net(nn.Module):
-    def __init__(self, n_features, n_classes):
-        super().__init__()
-        self.first = nn.Linear(n_features, 16).double()
-        self.last = nn.Linear(16, n_classes).double()
-
-    def forward(self, X):
-        return self.last(self.first(X.double()).tanh())
 
 
 FLOAT64 = {"batch_size": -1, "optimizer": torch.optim.SGD, "lr": 0.1, "max_epochs": 40}
