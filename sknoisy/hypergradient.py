@@ -24,6 +24,8 @@ from torch.overrides import TorchFunctionMode
 
 from sknoisy.functional import at_least_float32, weighted_mean
 
+PRODUCTS = {torch.mul, Tensor.mul, Tensor.__mul__, torch.div, Tensor.div, Tensor.__truediv__}
+
 
 def kl_to_labels(
     logits: Tensor, label_logits: Tensor, scale: float = 1.0, weights: Tensor | None = None
@@ -172,16 +174,29 @@ def dual_batch_norm(X, weight, bias, eps):
     return forward_ad.make_dual(normal, tangent)
 
 
+def dual_times_constant(func, X, constant):
+    """X * constant or X / constant, where X is a dual number.
+
+    torch's own formula multiplies by a symbolic zero tangent, whose shape it works out in Python.
+    """
+    X, dX = forward_ad.unpack_dual(X)
+    return forward_ad.make_dual(func(X, constant), func(dX, constant))
+
+
 def _unpack(value):
-    return (None, None) if value is None else forward_ad.unpack_dual(value)
+    return forward_ad.unpack_dual(value) if isinstance(value, Tensor) else (value, None)
 
 
-class LeanBatchNorm(TorchFunctionMode):
-    """Send BatchNorm in training through `dual_batch_norm` in the block."""
+class LeanForwardMode(TorchFunctionMode):
+    """Send BatchNorm in training, and dropout's products, through our own formulas in the block."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Call `func`, or our own formula in the place of torch's."""
         kwargs = kwargs or {}
+        if func in PRODUCTS and len(args) == 2 and not kwargs:
+            tangents = [_unpack(value)[1] for value in args]
+            if tangents[0] is not None and tangents[1] is None:
+                return dual_times_constant(func, *args)
         if func is not batch_norm:
             return func(*args, **kwargs)
         X, _, _, weight, bias, training, _, eps = _batch_norm_arguments(*args, **kwargs)
@@ -206,7 +221,7 @@ def by_jvp(step: LookAhead) -> Tensor:
     load_forward_mode()
     # Attention's fused kernels have no forward-mode formula; its plain mathematics has.
     unfused = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level(), LeanBatchNorm(), unfused:
+    with torch.no_grad(), step.same_dropout(), forward_ad.dual_level(), LeanForwardMode(), unfused:
         dual = {k: forward_ad.make_dual(p.detach(), u[k]) for k, p in step.parameters().items()}
         p = step.call(dual, step.X)[: len(step.logits)].softmax(dim=1)
         return step.factor() * forward_ad.unpack_dual(p).tangent

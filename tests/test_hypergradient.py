@@ -7,6 +7,7 @@ import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from sknoisy.backbones import UniformDropout
 from sknoisy.hypergradient import (
     LookAhead,
     by_double_backward,
@@ -44,7 +45,23 @@ def norms():
     )  # fmt: skip
 
 
+class Products(nn.Sequential):
+    """Products and quotients of activations and constants, in each order, also broadcast."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(6, 8), nn.Tanh(), UniformDropout(0.3), nn.Linear(8, 3))
+
+    def forward(self, X):
+        rows = torch.linspace(1, 2, len(X)).to(X)[:, None]
+        hidden = self[0](X * rows / 3)
+        hidden = self[1](2 * hidden * rows / rows.exp())
+        hidden = torch.mul(hidden, hidden) + torch.div(1, 2 + hidden) + hidden * 3.0
+        hidden = torch.div(hidden[:, :1] * torch.ones_like(hidden), rows, rounding_mode=None)
+        return self[3](self[2](hidden + 0.5 * self[0](X)))
+
+
 CASES = {
+    "products": (Products, (6,)),
     "norms": (norms, (6,)),
     "mlp": (mlp, (6,)),
     "cnn": (small_cnn, (3, 8, 8)),
