@@ -15,6 +15,7 @@ from sknoisy.images import SmallResNet, from_torchvision
 from sknoisy.standardize import Standardize, StandardizeChannels
 
 TEXT_COLUMNS, TEXT_DROPOUT = 1000, 0.5
+INPUT_DROPOUTS = {200: 0.2, 30: 0.1}  # share dropped of so many columns or more
 
 
 class UniformDropout(nn.Dropout):
@@ -39,9 +40,8 @@ class MLP(nn.Sequential):
     dropout : float, default=0.25
         Share of the hidden units dropped in training.
     input_dropout : float, default=0.0
-        Share of the inputs dropped in training. ``module=None`` takes 0.5 for sparse matrices of
-        1,000 columns or more: rows of text are told by any half of their words, and memorised
-        by a single rare one.
+        Share of the inputs dropped in training. ``module=None`` takes what `auto_input_dropout`
+        returns.
     """
 
     def __init__(
@@ -60,6 +60,19 @@ class MLP(nn.Sequential):
         for fan_in, fan_out in pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), UniformDropout(dropout)]
         super().__init__(*layers, nn.Linear(widths[-1], n_classes))
+        self.input_dropout = input_dropout
+
+
+def auto_input_dropout(X) -> float:
+    """Return the share of inputs to drop: 0.1 from 30 columns on, 0.2 from 200; 0.5 for text.
+
+    Of many columns the others tell a row as well, but a single odd value memorises it; of few,
+    each may count. Text is a sparse matrix of 1,000 columns or more: rows are told by any half of
+    their words.
+    """
+    if hasattr(X, "toarray") and X.shape[1] >= TEXT_COLUMNS:
+        return TEXT_DROPOUT
+    return next((share for least, share in INPUT_DROPOUTS.items() if X.shape[1] >= least), 0.0)
 
 
 def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
@@ -103,8 +116,8 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
         network = _call(factory, SmallResNet, params, X.shape[1], n_classes)
     elif module is None or callable(module):
         factory = MLP if module is None else module
-        if module is None and hasattr(X, "toarray") and X.shape[1] >= TEXT_COLUMNS:
-            params = {"input_dropout": TEXT_DROPOUT, **params}
+        if module is None:
+            params = {"input_dropout": auto_input_dropout(X), **params}
         network = _call(factory, factory, params, X.shape[1], n_classes)
     else:
         raise TypeError(

@@ -84,6 +84,7 @@ class Saving:
             "row_shape": list(self._row_shape),
             "row_type": np.dtype(self._row_type).name,
             "n_labels": self._n_labels,
+            "input_dropout": getattr(plain(net.module_), "input_dropout", None),
             "max_epochs": int(net.max_epochs),
             "labels": scalars,
             "history": plain_history(net.history),
@@ -177,6 +178,8 @@ class Saving:
         module_params = self._module_params()
         if isinstance(self.module, str):
             module_params["weights"] = None  # no download: the weights are in the file
+        if self.module is None and document.get("input_dropout") is not None:
+            module_params["input_dropout"] = document["input_dropout"]
         module = build_module(self.module, module_params, rows, len(self.classes_))
         module.load_state_dict(part("module."))
         device = resolve_device(self.device)

@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import nn
 
 from sknoisy import ALRClassifier
-from sknoisy.backbones import MLP, UniformDropout, build_module
+from sknoisy.backbones import MLP, UniformDropout, auto_input_dropout, build_module
 from sknoisy.standardize import Standardize
 
 
@@ -168,14 +168,15 @@ def test_images_train_channels_last_unless_the_module_cannot():
     assert clf.module_.conv.weight.is_contiguous()
 
 
-def test_sparse_rows_of_text_lose_half_their_inputs_in_training():
+def test_the_more_columns_the_more_inputs_are_dropped_in_training():
     text = sparse.random(20, 1000, density=0.1, format="csr", dtype=np.float32, random_state=0)
-    is_dropped = [isinstance(layer, UniformDropout) for layer in build_module(None, {}, text, 2)]
-    assert is_dropped[1]
-    assert build_module(None, {}, text, 2)[1].p == 0.5
-    for X, params in (
-        (text[:, :999], {}),
-        (text.toarray(), {}),
-        (text, {"input_dropout": 0.0}),
-    ):
-        assert not isinstance(build_module(None, params, X, 2)[1], UniformDropout)
+    table = text.toarray()
+    for X, share in (
+        (text, 0.5), (text[:, :999], 0.2), (table, 0.2), (table[:, :200], 0.2),
+        (table[:, :199], 0.1), (table[:, :30], 0.1), (table[:, :29], 0.0),
+    ):  # fmt: skip
+        assert auto_input_dropout(X) == share
+        second = build_module(None, {}, X, 2)[1]
+        assert second.p == share if share else not isinstance(second, UniformDropout)
+    given = build_module(None, {"input_dropout": 0.0}, text, 2)
+    assert not isinstance(given[1], UniformDropout)

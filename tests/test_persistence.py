@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from skorch.callbacks import EarlyStopping
@@ -46,7 +47,14 @@ def assert_same(clf, loaded, rows=X):
     np.testing.assert_array_equal(clf.predict_proba(rows), loaded.predict_proba(rows))
     np.testing.assert_array_equal(clf.predict(rows), loaded.predict(rows))
     assert clf.classes_.dtype == loaded.classes_.dtype
-    for name in ("soft_labels_", "given_labels_", "n_iter_", "warmup_epochs_", "n_features_in_"):
+    for name in (
+        "soft_labels_",
+        "given_labels_",
+        "n_iter_",
+        "warmup_epochs_",
+        "n_features_in_",
+        "momentum_",
+    ):
         if hasattr(clf, name):
             np.testing.assert_array_equal(getattr(clf, name), getattr(loaded, name))
     assert list(clf.history_) == list(loaded.history_)
@@ -115,6 +123,17 @@ def test_sparse_rows_names_and_tuples(tmp_path):
     assert_same(clf, loaded, table)
     with pytest.raises(ValueError, match="feature names"):
         loaded.predict(table.rename(columns={"a": "z"}))
+
+
+@pytest.mark.parametrize(("columns", "share"), [(40, 0.1), (1000, 0.5)])
+def test_a_network_that_drops_inputs_by_the_table_it_was_fitted_to(columns, share, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = sparse.random(60, columns, density=0.2, format="csr", dtype=np.float32, rng=rng)
+    clf = ALRClassifier(max_epochs=2, random_state=0).fit(rows, np.arange(60) % 2)
+    clf.save(tmp_path / "clf")
+    loaded = ALRClassifier.load(tmp_path / "clf")
+    assert_same(clf, loaded, rows)
+    assert [clf.module_[1].p, loaded.module_[1].p] == [share, share]
 
 
 def test_own_modules_must_be_trusted(tmp_path):
