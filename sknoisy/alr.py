@@ -20,6 +20,7 @@ from sknoisy.functional import (
     weighted_mean,
 )
 from sknoisy.targets import LabelCallback
+from sknoisy.warmup import Memorisation
 
 
 def refinement_loss(
@@ -37,12 +38,22 @@ def refinement_loss(
     return weighted_mean(losses, weights)
 
 
-def auto_momentum(refinement_epochs: int) -> float:
-    """Momentum in [0.7, 0.9] that fits five half-lives of a given label into the epochs.
+def auto_momentum(refinement_epochs: int, memorisation: Memorisation | None = None) -> float:
+    """Momentum by which labels are corrected before the network has learned them by heart.
 
-    Below about 0.7 the entropy term outweighs the labels, and predictions drift by themselves.
+    The half-life of a given label is a tenth of the epochs in which the loss on the training rows
+    falls to a half. Where predictions are less reliable than 0.7 it is a fifth, and at least that
+    of momentum 0.9: labels then know what the network does not. At most a third of the epochs, and
+    momentum 0.7 to 0.97: below, the entropy term outweighs the labels, and predictions drift. If
+    nothing is known, the epochs hold five half-lives, and the momentum is 0.7 to 0.9.
     """
-    return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
+    if memorisation is None:
+        return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
+    half_life = memorisation.halving_epochs / 10
+    if not memorisation.is_reliable:
+        half_life = max(2 * half_life, 6.6)
+    half_life = max(min(half_life, refinement_epochs / 3), 0.1)
+    return min(0.97, max(0.7, 0.5 ** (1 / half_life)))
 
 
 class RefineLabels(LabelCallback):
@@ -96,8 +107,11 @@ class ALRClassifier(NoisyLabelClassifier):
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     momentum : 'auto' or float in [0, 1], default='auto'
         Share of the old soft label kept at each update ("m"). After k epochs the given label
-        keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is 0.9, or down to 0.7 where
-        so few epochs would not hold five half-lives.
+        keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is from 0.7, where the network
+        memorises fast and labels have to be corrected before that, to 0.97, where it does not or
+        its predictions are unreliable: see `auto_momentum`. The net that finds the warm-up tells;
+        with a number of `warmup_epochs` it is 0.9, or less where so few epochs would not hold five
+        half-lives. Found: `momentum_`.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
@@ -162,6 +176,8 @@ class ALRClassifier(NoisyLabelClassifier):
         Number of epochs run.
     warmup_epochs_ : int
         Epochs of the warm-up.
+    momentum_ : float
+        Share of the old soft label kept at each update.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -229,6 +245,11 @@ class ALRClassifier(NoisyLabelClassifier):
         self.entropy_weight = entropy_weight
         self.warmup_epochs = warmup_epochs
 
+    @property
+    def momentum_(self):
+        """Share of the old soft label kept at each update."""
+        return dict(self._fitted_net().callbacks_)["labels"].momentum
+
     def _check_params(self):
         check_number(self.momentum, "momentum", Real, 0, 1, auto=True)
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
@@ -237,10 +258,11 @@ class ALRClassifier(NoisyLabelClassifier):
     _new_label_callback = staticmethod(RefineLabels)
 
     def _label_callback(self, pilot):
-        warmup = self.warmup_epochs
+        warmup, memorisation = self.warmup_epochs, None
         if warmup == "auto":
             is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
-            warmup = 1 if is_plain else pilot.epochs_before_memorisation()
+            memorisation = Memorisation(1) if is_plain else pilot.memorisation()
+            warmup = memorisation.begins
         if pilot.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
@@ -250,5 +272,5 @@ class ALRClassifier(NoisyLabelClassifier):
             )
         momentum = self.momentum
         if momentum == "auto":
-            momentum = auto_momentum(pilot.max_epochs - warmup)
+            momentum = auto_momentum(pilot.max_epochs - warmup, memorisation)
         return RefineLabels(momentum, self.entropy_weight, warmup)

@@ -209,7 +209,7 @@ class Checkpoint(Callback):
         What must be the same in a fit that goes on.
     seed : int
         What the fit was seeded with.
-    found_warmup : int or None
+    found_warmup : Memorisation or None
         What `Pilot` found.
     """
 
@@ -225,7 +225,7 @@ class Checkpoint(Callback):
         state = {
             "identity": self.identity,
             "seed": self.seed,
-            "found_warmup": self.found_warmup,
+            "found_warmup": self.found_warmup and tuple(self.found_warmup),
             "history": list(net.history),
             "module": net.module_.state_dict(),
             "criterion": dict(net.criterion_.named_buffers()),

@@ -21,7 +21,7 @@ from sknoisy.net import as_inputs, as_training_inputs
 from sknoisy.targets import LabelCallback
 
 EPSILON = 1e-10
-AGREEMENT = 0.78
+AGREEMENT = 0.8
 FEW_CLASSES = 5
 AGREEMENT_BATCHES = 10  # of rows that are asked
 MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
@@ -109,8 +109,8 @@ def mix(matrix: Tensor, X: Tensor) -> Tensor:
 def auto_neighbors(n_classes: int, agreement: float) -> int:
     """Return 3 neighbours for more than 5 classes that lie apart, else 1.
 
-    They lie apart where the network predicts the same class for at least `AGREEMENT` of the rows
-    and their nearest neighbours. More neighbours say more about noise, if they are of one class.
+    They lie apart where the network predicts the same class for a row and for `AGREEMENT` of its 3
+    nearest neighbours, on average. More neighbours say more about noise, if they are of one class.
     """
     return 3 if n_classes > FEW_CLASSES and agreement >= AGREEMENT else 1
 
@@ -201,7 +201,7 @@ class MixNeighbors(LabelCallback):
 
     @torch.no_grad()
     def agreement(self, net, dataset) -> float:
-        """Return the share of rows whose nearest neighbour in a batch is predicted as they are."""
+        """Return how many of a row's 3 nearest neighbours in a batch are predicted as it is."""
         generator = torch.Generator().manual_seed(0)  # leaves the fit's own draws as they are
         rows = torch.randperm(len(dataset), generator=generator)
         batch_rows = net.batch_size if net.batch_size > 0 else len(dataset)
@@ -213,8 +213,9 @@ class MixNeighbors(LabelCallback):
             logits, features = pass_through(net, X, self.layer_)
             predicted = logits.argmax(dim=1)
             if len(numbers) > 1:
-                agree.append(predicted == predicted[nearest(features, 1)[:, 0]])
-        return torch.cat(agree).float().mean().item() if agree else 0.0
+                same = predicted[:, None] == predicted[nearest(features, 3)]
+                agree.append(same.float().mean(dim=1))
+        return torch.cat(agree).mean().item() if agree else 0.0
 
     @torch.no_grad()
     def judge(self, net, dataset):

@@ -22,6 +22,30 @@ def auto_schedule(warmup: int, max_epochs: int, start="auto", every="auto") -> t
     return start, every
 
 
+def auto_target_momentum(is_reliable: bool, n_updates: int) -> float:
+    """Return 0.9, or 0.95 where predictions are unreliable and the updates still flip labels."""
+    return 0.95 if not is_reliable and 0.95**n_updates <= 0.5 else 0.9
+
+
+def warn_if_idle(max_epochs, start, momentum, n_updates):
+    """Warn where no label can be corrected."""
+    if n_updates == 0:
+        warnings.warn(
+            f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
+            f"{max_epochs} and mix_start={start}.",
+            UserWarning,
+            stacklevel=6,
+        )
+    elif momentum**n_updates > 0.5:
+        warnings.warn(
+            f"target_momentum ** updates must be at most 0.5 for labels to flip, got"
+            f" {momentum} ** {n_updates}; lower target_momentum or target_update_every, or raise"
+            " max_epochs.",
+            UserWarning,
+            stacklevel=6,
+        )
+
+
 class SyntheticMixClassifier(NoisyLabelClassifier):
     """Classifier that trains on mixtures of neighbours, weighted by how clean their labels look.
 
@@ -43,8 +67,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     n_neighbors : 'auto' or int >= 1, default='auto'
         Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto'
         is 3 for more than five classes that lie apart, else 1: when mixing begins, the network
-        predicts the same class for at least 78 % of the rows and their nearest neighbours. Found:
-        `n_neighbors_`.
+        predicts at least 80 % of the 3 nearest neighbours as it does the row, and the net that
+        finds the warm-up was reliable (see `target_momentum`). Found: `n_neighbors_`.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         The first epoch, counted from 1, after the warm-up: the epochs before it train on the given
         labels. 'auto' ends the warm-up where memorisation sets in: a net of its own, trained on
@@ -53,8 +77,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbour mixing; random mixup fills the epochs from `warmup_epochs` to
         it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
-    target_momentum : float in [0, 1], default=0.9
-        Share of the old soft label kept at each update ("m").
+    target_momentum : 'auto' or float in [0, 1], default='auto'
+        Share of the old soft label kept at each update ("m"). 'auto' is 0.9, or 0.95 where at
+        least 14 updates are to come and predictions are unreliable: those of the net that finds
+        the warm-up agree with the labels of held-out rows less than 0.7 times as often as its
+        surest tenth could make one expect. Found: `target_momentum_`.
     target_update_every : 'auto' or int >= 1, default='auto'
         Epochs between updates of the soft labels, from `mix_start` on. 'auto' gives about 18
         updates.
@@ -125,7 +152,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         By the losses at the start of the last epoch, the probability that the class which a row's
         soft label favours is right ("w").
     n_neighbors_ : int or None
-        Neighbours that a row was mixed with; None if mixing never began.
+        Neighbours that a row was mixed with; None if training ended before 'auto' chose.
+    target_momentum_ : float
+        Share of the old soft label kept at each update.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -176,7 +205,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         n_neighbors="auto",
         warmup_epochs="auto",
         mix_start="auto",
-        target_momentum=0.9,
+        target_momentum="auto",
         target_update_every="auto",
         mixup_alpha=1.0,
         mixup_loss="linear",
@@ -238,11 +267,16 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         """How many neighbours a row was mixed with."""
         return dict(self._fitted_net().callbacks_)["labels"].n_neighbors_
 
+    @property
+    def target_momentum_(self):
+        """Share of the old soft label kept at each update."""
+        return dict(self._fitted_net().callbacks_)["labels"].target_momentum
+
     def _check_params(self):
         check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.mix_start, "mix_start", Integral, 1, auto=True)
-        check_number(self.target_momentum, "target_momentum", Real, 0, 1)
+        check_number(self.target_momentum, "target_momentum", Real, 0, 1, auto=True)
         check_number(self.target_update_every, "target_update_every", Integral, 1, auto=True)
         check_number(self.mixup_alpha, "mixup_alpha", Real, 0)
         check_number(self.loss_history, "loss_history", Integral, 1)
@@ -252,18 +286,25 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     _new_label_callback = staticmethod(MixNeighbors)
 
     def _label_callback(self, pilot):
-        warmup = self.warmup_epochs
+        warmup, is_reliable = self.warmup_epochs, True
         if warmup == "auto":
-            warmup = 1 + pilot.epochs_before_memorisation()
+            memorisation = pilot.memorisation()
+            warmup, is_reliable = 1 + memorisation.begins, memorisation.is_reliable
         start, every = auto_schedule(
             warmup, pilot.max_epochs, self.mix_start, self.target_update_every
         )
-        self._warn_if_idle(pilot.max_epochs, start, every)
+        n_updates = len(range(start, pilot.max_epochs + 1, every))
+        n_neighbors, momentum = self.n_neighbors, self.target_momentum
+        if n_neighbors == "auto" and not is_reliable:
+            n_neighbors = 1
+        if momentum == "auto":
+            momentum = auto_target_momentum(is_reliable, n_updates)
+        warn_if_idle(pilot.max_epochs, start, momentum, n_updates)
         return MixNeighbors(
-            n_neighbors=self.n_neighbors,
+            n_neighbors=n_neighbors,
             warmup_epochs=warmup,
             mix_start=start,
-            target_momentum=self.target_momentum,
+            target_momentum=momentum,
             target_update_every=every,
             mixup_alpha=self.mixup_alpha,
             mixup_loss=self.mixup_loss,
@@ -271,21 +312,3 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             feature_layer=self.feature_layer,
             neighbors=self.neighbors,
         )
-
-    def _warn_if_idle(self, max_epochs, start, every):
-        updates = len(range(start, max_epochs + 1, every))
-        if updates == 0:
-            warnings.warn(
-                f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
-                f"{max_epochs} and mix_start={start}.",
-                UserWarning,
-                stacklevel=6,
-            )
-        elif self.target_momentum**updates > 0.5:
-            warnings.warn(
-                f"target_momentum ** updates must be at most 0.5 for labels to flip, got"
-                f" {self.target_momentum} ** {updates}; lower target_momentum or"
-                " target_update_every, or raise max_epochs.",
-                UserWarning,
-                stacklevel=6,
-            )

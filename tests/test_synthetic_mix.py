@@ -24,7 +24,7 @@ from sknoisy.neighbor_mixing import (
     scale_to_unit,
     weigh,
 )
-from sknoisy.synthetic_mix import auto_schedule
+from sknoisy.synthetic_mix import auto_schedule, auto_target_momentum
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,14 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
     assert callback.loss_at(2) is not linear_loss
 
 
+def test_auto_momentum_is_slower_where_predictions_are_unreliable_but_lets_labels_flip():
+    assert auto_target_momentum(True, 18) == auto_target_momentum(False, 13) == 0.9
+    assert auto_target_momentum(False, 14) == auto_target_momentum(False, 18) == 0.95
+
+
 def test_auto_neighbors_are_more_for_many_classes_that_lie_apart():
     assert [auto_neighbors(n, 0.9) for n in (2, 5, 6, 100)] == [1, 1, 3, 3]
-    assert [auto_neighbors(10, share) for share in (0.5, 0.77, 0.78, 1.0)] == [1, 1, 3, 3]
+    assert [auto_neighbors(10, share) for share in (0.5, 0.79, 0.8, 1.0)] == [1, 1, 3, 3]
 
 
 def test_neighbors_are_chosen_by_what_the_data_say():

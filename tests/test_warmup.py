@@ -6,8 +6,9 @@ import torch
 from sklearn.datasets import make_blobs, make_classification
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
-from sknoisy.warmup import Pilot, auto_max_epochs
+from sknoisy.warmup import Memorisation, Pilot, auto_max_epochs, halving_epochs
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,13 @@ def test_a_found_warmup_trains_like_the_same_number_given(noisy):
     for method in (ALRClassifier, SyntheticMixClassifier):
         params = {"max_epochs": 20, "random_state": 0}
         found = method(**params).fit(*noisy)
-        given = method(**params, warmup_epochs=found.warmup_epochs_)
+        params["warmup_epochs"] = found.warmup_epochs_
+        if method is ALRClassifier:
+            params["momentum"] = found.momentum_
+        else:
+            params["target_momentum"] = found.target_momentum_
+            params["n_neighbors"] = found.n_neighbors_
+        given = method(**params)
         given.fit(*noisy)
         np.testing.assert_array_equal(found.soft_labels_, given.soft_labels_)
         np.testing.assert_array_equal(found.predict_proba(noisy[0]), given.predict_proba(noisy[0]))
@@ -85,9 +92,9 @@ def test_few_rows_or_epochs_need_no_pilot():
         raise AssertionError("a pilot was trained")
 
     few_rows = Pilot(fail, np.zeros((40, 2)), 40, 100, steps_per_epoch=1)
-    assert few_rows.epochs_before_memorisation() == 20
+    assert few_rows.memorisation() == (20, np.inf, 1.0)
     few_epochs = Pilot(fail, np.zeros((400, 2)), 400, 3, steps_per_epoch=4)
-    assert few_epochs.epochs_before_memorisation() == 1
+    assert few_epochs.memorisation().begins == 1
     assert [few_epochs.epochs_of(steps) for steps in (1, 8, 65)] == [1, 2, 16]
 
 
@@ -98,6 +105,54 @@ def test_a_diverging_pilot_ends_the_warmup_after_one_epoch(noisy):
             X, y
         )
     assert clf.warmup_epochs_ == 1
+
+
+def memorisation_of(X, y):
+    clf, seen = spied(ALRClassifier(max_epochs=40, random_state=0))
+    clf.fit(X.astype(np.float32), y)
+    (pilot,) = seen
+    return pilot.memorisation()
+
+
+def test_noise_leaves_predictions_reliable_and_unknown_classes_do_not():
+    X, y = make_blobs(1000, n_features=8, centers=4, cluster_std=2.0, random_state=0)
+    half = np.arange(1000) < 500
+    rng = np.random.default_rng(0)
+    for noise in (0.0, 0.3, 0.6):
+        assert memorisation_of(X, symmetric_noise(y, noise, random_state=0)).reliability > 0.8
+    X[half] = 20 + rng.normal(size=(500, 8))  # tells nothing of their class
+    assert memorisation_of(X, y).reliability < 0.7
+
+
+def test_a_network_without_dropout_memorises_faster(noisy):
+    def halving(**params):
+        clf, seen = spied(ALRClassifier(max_epochs=60, random_state=0, **params))
+        clf.fit(*noisy)
+        return seen[0].memorisation().halving_epochs
+
+    assert halving(module__dropout=0.0, lr=0.003) < halving() < np.inf
+
+
+def test_the_epochs_in_which_a_loss_halves_are_read_off_its_ends():
+    assert halving_epochs([4.0, 2.0]) == 1
+    assert halving_epochs([4.0, 3.9, 3.0, 2.0, 1.0]) == 2
+    assert halving_epochs([1.0, 0.9]) == pytest.approx(6.579, abs=1e-3)
+    for losses in ([1.0], [1.0, 1.0], [1.0, 2.0], [1.0, np.nan], [np.nan, 1.0], [1.0, 0.0]):
+        assert halving_epochs(losses) == np.inf
+
+
+def test_labels_are_corrected_before_they_are_memorised():
+    def half_life(*args):
+        return np.log(0.5) / np.log(auto_momentum(100, Memorisation(5, *args)))
+
+    assert half_life(80.0) == pytest.approx(8)  # a tenth
+    assert half_life(80.0, 0.5) == pytest.approx(16)  # a fifth where predictions are unreliable
+    assert half_life(10.0, 0.5) == pytest.approx(6.6)
+    assert auto_momentum(100, Memorisation(5, 1.0)) == 0.7
+    assert auto_momentum(100, Memorisation(5)) == 0.97
+    assert auto_momentum(12, Memorisation(5)) == pytest.approx(0.5 ** (1 / 4))  # three half-lives
+    assert auto_momentum(100) == 0.9
+    assert auto_momentum(20) == pytest.approx(0.5 ** (5 / 20))
 
 
 def test_samplers_made_for_all_rows_stay_out_of_the_pilot(noisy):
