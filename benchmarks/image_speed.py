@@ -25,7 +25,7 @@ from sknoisy.alr import refinement_loss
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.hypergradient import LookAhead, by_jvp
 from sknoisy.images import SmallResNet
-from sknoisy.label_network import generated_labels_loss, with_trusted_rows
+from sknoisy.label_losses import generated_labels_loss, with_trusted_rows
 from sknoisy.neighbor_mixing import (
     clean_probability,
     label_losses,
@@ -142,7 +142,7 @@ class Loop:
             targets = torch.cat([self.table[rows], torch.eye(CLASSES)[self.y[near]].to(X.device)])
             self.step(
                 with_trusted_rows(
-                    logits, targets, loss=_generated, n_trusted=len(near), trusted_weight=1.0
+                    logits, targets, loss=_generated, n_trusted=len(near), trusted_weight=0.5
                 )
             )
         return perf_counter() - start

@@ -22,7 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from sknoisy.backbones import SmallResNet
 from sknoisy.hypergradient import METHODS, LookAhead
-from sknoisy.label_network import TRUSTED_SHARE, generated_labels_loss, with_trusted_rows
+from sknoisy.label_losses import generated_labels_loss, with_trusted_rows
+from sknoisy.label_network import TRUSTED_SHARE
 from sknoisy.metalabelnet import auto_meta_batch_size
 
 BATCH, CLASSES, LR = 128, 10, 0.2
@@ -70,7 +71,7 @@ class Steps:
         loss = partial(generated_labels_loss, entropy_weight=1.0, scale=1.0)
 
         with_trusted_rows(
-            logits, torch.cat([labels, beside]), loss=loss, n_trusted=n_beside, trusted_weight=1.0
+            logits, torch.cat([labels, beside]), loss=loss, n_trusted=n_beside, trusted_weight=0.5
         ).backward()
         self.optimizer.step()
 

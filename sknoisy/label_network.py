@@ -1,4 +1,4 @@
-"""The label network of MetaLabelNet: its losses, and the callback that trains it.
+"""The label network of MetaLabelNet: the callback that trains it and writes its labels.
 
 Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
 IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
@@ -10,61 +10,25 @@ from functools import partial
 
 import torch
 from skorch.utils import to_device
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from sknoisy.data import RowDataset
 from sknoisy.features import find_feature_layer, pass_through, plain
-from sknoisy.functional import at_least_float32, weighted_mean
+from sknoisy.functional import at_least_float32
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
+from sknoisy.label_losses import (
+    generated_labels_loss,
+    given_labels_loss,
+    log_transition,
+    with_trusted_rows,
+)
 from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
 from sknoisy.targets import LabelCallback
 from sknoisy.trusted import TrustedBatches, lowest_losses
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 TRUSTED_SHARE = 8  # one trusted row beside so many of the batch: the step's price stays near 3.5
-
-
-def given_labels_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy to the labels (B, C), mean over the rows that have one: others are zeros."""
-    losses = -(targets * log_softmax(at_least_float32(logits), dim=1)).sum(dim=1)
-    total = losses.sum() if weights is None else (weights * losses).sum()
-    return total / targets.sum().clamp_min(1)
-
-
-def generated_labels_loss(
-    logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
-    *,
-    entropy_weight: float,
-    scale: float,
-) -> Tensor:
-    """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; p and t (B, C), weights (B,).
-
-    With gamma 1 the entropy cancels: what is left is the reverse cross-entropy -sum p log t.
-    """
-    log_p = log_softmax(at_least_float32(logits), dim=1)
-    log_t = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
-    losses = (log_p.exp() * ((1 - entropy_weight) * log_p - log_t)).sum(dim=1)
-    return scale * weighted_mean(losses, weights)
-
-
-def with_trusted_rows(
-    logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
-    *,
-    loss,
-    n_trusted: int,
-    trusted_weight: float,
-) -> Tensor:
-    """`loss` of the batch, plus the weighted cross-entropy of the last `n_trusted` rows."""
-    n = len(logits) - n_trusted
-    trusted = given_labels_loss(logits[n:], targets[n:])
-    return loss(logits[:n], targets[:n], None if weights is None else weights[:n]) + (
-        trusted_weight * trusted
-    )
 
 
 class GenerateLabels(LabelCallback):
@@ -79,8 +43,8 @@ class GenerateLabels(LabelCallback):
         Inputs and class numbers; None picks the rows of lowest loss after the warm-up.
     pinned : ndarray of int or None
         Rows of the table whose given label is right and stays.
-    warmup_epochs, meta_lr, virtual_lr, entropy_weight, meta_batch_size, trusted_weight, \
-reduction, label_start, feature_layer, restore_best, hypergradient
+    warmup_epochs, meta_lr, virtual_lr, entropy_weight, given_weight, meta_batch_size, \
+trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradient
         As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
     """
 
@@ -92,6 +56,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         meta_lr=1e-2,
         virtual_lr=1.0,
         entropy_weight=1.0,
+        given_weight=1.0,
         meta_batch_size=128,
         trusted_weight=1.0,
         reduction="batchmean",
@@ -106,6 +71,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         self.meta_lr = meta_lr
         self.virtual_lr = virtual_lr
         self.entropy_weight = entropy_weight
+        self.given_weight = given_weight
         self.meta_batch_size = meta_batch_size
         self.trusted_weight = trusted_weight
         self.reduction = reduction
@@ -173,6 +139,13 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         if find_augmentation(net) is not None:  # features then follow each batch
             self.frozen_ = deepcopy(plain(net.module_))
             self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
+        in_training = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
+        counted = table.new_zeros(len(table))
+        counted[in_training] = 1
+        weights = net.criterion_.weights_of(in_training)
+        if weights is not None:
+            counted[in_training] = weights
+        counts = table.new_zeros(table.shape[1], table.shape[1])
         losses = table.new_empty(len(data))  # both in the order of the rows
         self.features_ = None
         for X, rows in net.get_iterator(data, training=False):
@@ -183,8 +156,11 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             self.features_[rows] = found
             given = table[rows].argmax(dim=1)
             losses[rows] = cross_entropy(logits, given, reduction="none")
+            probabilities = at_least_float32(logits).softmax(dim=1).to(table)
+            counts += probabilities.T @ (table[rows] * counted[rows, None])
+        self.begin_offsets(net.criterion_, log_transition(counts))
         if self.trusted is None:
-            rows = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
+            rows = in_training
             rows = rows[table[rows].sum(dim=1).cpu() > 0]
             weights = net.criterion_.weights_of(rows)
             if weights is not None and (weights > 0).any():
@@ -194,6 +170,17 @@ reduction, label_start, feature_layer, restore_best, hypergradient
             X = data.__getitems__(self.chosen_.numpy())[0].numpy()
             self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
         self.begin_label_net(table)
+
+    def begin_offsets(self, criterion, log_transition):
+        """Write down what each row's given label adds to its generated logits; 0 without one."""
+        self.log_transition_ = log_transition
+        n_rows, given = len(self.features_), criterion.given
+        self.offsets_ = criterion.targets.new_zeros(n_rows, len(log_transition))
+        self.offsets_[: len(given)] = self.given_weight * log_transition.T[given]
+
+    def label_logits(self, features, rows):
+        """Return the logits (B, C) of the labels that the network generates for rows."""
+        return self.label_net_(features) + self.offsets_[rows]
 
     def begin_label_net(self, table):
         """Make the label network for the features, and its optimizer."""
@@ -218,6 +205,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         if hasattr(self, "label_net_"):
             state["chosen"] = self.chosen_ if self.trusted is None else None
             state["features"] = self.features_
+            state["log_transition"] = self.log_transition_
             state["frozen"] = None if self.frozen_ is None else self.frozen_.state_dict()
             state["label_net"] = self.label_net_.state_dict()
             state["label_optimizer"] = self.label_optimizer_.state_dict()
@@ -240,6 +228,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
                 X = data.__getitems__(self.chosen_.numpy())[0].numpy()
                 self.draw_from(net, X, table[-len(self.chosen_) :].argmax(dim=1).cpu())
             self.features_ = state["features"].to(net.device)
+            self.begin_offsets(net.criterion_, state["log_transition"].to(net.device))
             self.begin_label_net(table)
             self.label_net_.load_state_dict(state["label_net"])
             self.label_optimizer_.load_state_dict(state["label_optimizer"])
@@ -287,7 +276,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         n = len(logits) - self.n_beside_
         rows = rows[:n]
         features = self.features_of(net, rows)
-        z = self.label_net_(features)
+        z = self.label_logits(features, rows)
         gradient = self.hypergradient_of(self.look_ahead(net, logits[:n], z, rows))
         is_scaled = getattr(net, "gradient_scale", 1.0) != 1
         if is_scaled and not gradient.isfinite().all():  # the optimizer skips this step as well
@@ -296,7 +285,7 @@ reduction, label_start, feature_layer, restore_best, hypergradient
         z.backward(gradient=gradient)
         self.label_optimizer_.step()
         with torch.no_grad():
-            net.criterion_.targets[rows] = self.label_net_(features).softmax(dim=1)
+            net.criterion_.targets[rows] = self.label_logits(features, rows).softmax(dim=1)
 
     def look_ahead(self, net, logits, z, rows):
         """Return the look-ahead step of this batch, with a trusted batch of its own."""
@@ -356,7 +345,8 @@ reduction, label_start, feature_layer, restore_best, hypergradient
                 self.label_net_.load_state_dict(label_state)
         if hasattr(self, "label_net_"):
             table = net.criterion_.targets
-            table[: len(self.features_)] = self.label_net_(self.features_).softmax(dim=1)
+            everything = slice(len(self.features_))
+            table[everything] = self.label_logits(self.features_, everything).softmax(dim=1)
             if self.pinned is not None:  # the trusted rows stand at the table's end as well
                 table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :].clone()
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0

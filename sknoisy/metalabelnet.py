@@ -58,8 +58,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
 
     After a warm-up on the given labels, a linear label network on frozen features generates the
     soft labels of each batch. It learns by looking ahead: were the classifier to take a step on
-    its labels, would it then do better on trusted rows? The given labels serve in the warm-up
-    alone. Trusted rows come as ``meta_X`` and ``meta_y``, or as the mask ``trusted`` of rows of X.
+    its labels, would it then do better on trusted rows? A row's given label counts as far as the
+    classifier bears such labels out. Trusted rows come as ``meta_X`` and ``meta_y``, or as the
+    mask ``trusted`` of rows of X.
 
     Parameters
     ----------
@@ -82,11 +83,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     entropy_weight : float, default=1.0
         Weight of the prediction's entropy in the classifier's loss ("gamma"). With 1 the loss is
         the reverse cross-entropy.
+    given_weight : float >= 0, default=1.0
+        What the given label counts in the generated one. Times this number, the log-probability
+        that each class has been given this label joins the label network's logits: 1 is the rule
+        of Bayes. It is estimated when the warm-up ends, from what the classifier then predicts.
+        The authors do without: 0.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
         set is used whole.
-    trusted_weight : float >= 0, default=1.0
+    trusted_weight : float >= 0, default=0.5
         Weight of the cross-entropy of trusted rows, an eighth of the batch size beside each
         batch: they also teach the classifier directly. The authors do without: 0.
     reduction : {'batchmean', 'mean'}, default='batchmean'
@@ -185,17 +191,18 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     Notes
     -----
     The authors' procedure for CIFAR-10: ``MetaLabelNetClassifier(module, warmup_epochs=44,
-    max_epochs=120, meta_lr=1e-2, virtual_lr=1.0, entropy_weight=1.0, meta_batch_size=128,
-    trusted_weight=0.0, reduction='mean', label_start='random', restore_best=True,
-    optimizer=torch.optim.SGD, lr=1e-2, optimizer__momentum=0.9, optimizer__weight_decay=1e-4,
-    batch_size=128, callbacks=[LRScheduler(MultiStepLR, milestones=[41, 81], gamma=0.1)])``, with
-    skorch's LRScheduler and torch's scheduler, and 5,000 trusted images.
+    max_epochs=120, meta_lr=1e-2, virtual_lr=1.0, entropy_weight=1.0, given_weight=0.0,
+    meta_batch_size=128, trusted_weight=0.0, reduction='mean', label_start='random',
+    restore_best=True, optimizer=torch.optim.SGD, lr=1e-2, optimizer__momentum=0.9,
+    optimizer__weight_decay=1e-4, batch_size=128, callbacks=[LRScheduler(MultiStepLR,
+    milestones=[41, 81], gamma=0.1)])``, with skorch's LRScheduler and torch's scheduler, and 5,000
+    trusted images.
 
     References
     ----------
     G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
-    IEEE TIP 31, 2022, arXiv 2103.10869. The direct use of trusted rows, the automatic values and
-    the forward-mode hypergradient are this library's.
+    IEEE TIP 31, 2022, arXiv 2103.10869. The direct use of trusted rows and of given labels, the
+    automatic values and the forward-mode hypergradient are this library's.
 
     Examples
     --------
@@ -215,8 +222,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         meta_lr=0.0005,
         virtual_lr="auto",
         entropy_weight=1.0,
+        given_weight=1.0,
         meta_batch_size="auto",
-        trusted_weight=1.0,
+        trusted_weight=0.5,
         reduction="batchmean",
         hypergradient="auto",
         label_start="classifier",
@@ -260,6 +268,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.meta_lr = meta_lr
         self.virtual_lr = virtual_lr
         self.entropy_weight = entropy_weight
+        self.given_weight = given_weight
         self.meta_batch_size = meta_batch_size
         self.trusted_weight = trusted_weight
         self.reduction = reduction
@@ -353,6 +362,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         check_number(self.meta_lr, "meta_lr", Real, 0)
         check_number(self.virtual_lr, "virtual_lr", Real, 0, auto=True)
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
+        check_number(self.given_weight, "given_weight", Real, 0)
         check_number(self.meta_batch_size, "meta_batch_size", Integral, 1, auto=True)
         check_number(self.trusted_weight, "trusted_weight", Real, 0)
         check_choice(self.reduction, "reduction", ("batchmean", "mean"))
@@ -444,6 +454,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             meta_lr=self.meta_lr,
             virtual_lr=virtual_lr,
             entropy_weight=self.entropy_weight,
+            given_weight=self.given_weight,
             meta_batch_size=meta_batch_size,
             trusted_weight=self.trusted_weight,
             reduction=self.reduction,

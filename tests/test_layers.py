@@ -29,11 +29,13 @@ BELOW = {
     "issues": set(),
     "display": {"issues"},
     "listeners": set(),
+    "label_losses": {"functional"},
     "label_network": {
         "data",
         "features",
         "functional",
         "hypergradient",
+        "label_losses",
         "net",
         "targets",
         "trusted",

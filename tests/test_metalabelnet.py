@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.functional import kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
-from sknoisy.label_network import (
+from sknoisy.label_losses import (
     generated_labels_loss,
     given_labels_loss,
+    log_transition,
     with_trusted_rows,
 )
 from sknoisy.metalabelnet import auto_meta_batch_size, auto_virtual_lr, auto_warmup_epochs
@@ -135,14 +136,16 @@ def test_the_label_network_learns_at_its_own_rate(split):
     assert 1e-3 < step < 1e-3 * 3 * 5  # Adam moves a weight by at most about its rate a step
 
 
-def test_generation_does_not_read_the_noisy_labels(split):
+def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
     """With the warm-up's weights fixed, stage 2 is the same whatever the labels."""
     X, y, _, X_meta, y_meta = split
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4))
 
     def fit(labels):
-        clf = MetaLabelNetClassifier(module, max_epochs=5, warmup_epochs=1, random_state=0)
+        clf = MetaLabelNetClassifier(
+            module, max_epochs=5, warmup_epochs=1, given_weight=0.0, random_state=0
+        )
         make = clf._label_callback
 
         def without_warmup(steps, **params):
@@ -153,9 +156,37 @@ def test_generation_does_not_read_the_noisy_labels(split):
         clf._label_callback = without_warmup
         return clf.fit(X, labels, meta_X=X_meta, meta_y=y_meta)
 
-    first, second = fit(y), fit((y + 1) % 4)
+    first, second = fit(y), fit(np.random.default_rng(0).permutation(y))
     np.testing.assert_array_equal(first.soft_labels_, second.soft_labels_)
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+def test_a_transition_is_estimated_from_counts():
+    transition = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.9, 0.1], [0.2, 0.2, 0.6]])
+    found = log_transition(10_000 * transition).exp()
+    torch.testing.assert_close(found, transition, atol=1e-3, rtol=0)
+    torch.testing.assert_close(log_transition(torch.zeros(3, 3)).exp(), torch.full((3, 3), 1 / 3))
+
+
+@pytest.mark.parametrize("given_weight", [0.0, 0.5, 1.0])
+def test_the_given_label_shifts_the_logits_of_the_generated_one(split, given_weight):
+    """By the rule of Bayes: by the same for all rows, times the weight, in favour of itself."""
+    X, y, _, X_meta, y_meta = split
+    first, second = np.zeros_like(y), np.ones_like(y)
+    pairs, labels = np.concatenate([X, X, X]), np.concatenate([y, first, second])
+    clf = MetaLabelNetClassifier(**FAST, given_weight=given_weight)
+    log_labels = np.log(clf.fit(pairs, labels, meta_X=X_meta, meta_y=y_meta).soft_labels_)
+    _, with_0, with_1 = np.split(log_labels - log_labels[:, 3:], 3)
+    shifts = with_1 - with_0
+    np.testing.assert_allclose(shifts, np.broadcast_to(shifts[0], shifts.shape), atol=1e-3)
+    if given_weight == 0:
+        np.testing.assert_allclose(shifts, 0, atol=1e-6)
+    else:
+        assert shifts[0, 0] < shifts[0, 1]
+        half = MetaLabelNetClassifier(**FAST, given_weight=given_weight / 2)
+        log_labels = np.log(half.fit(pairs, labels, meta_X=X_meta, meta_y=y_meta).soft_labels_)
+        _, with_0, with_1 = np.split(log_labels - log_labels[:, 3:], 3)
+        np.testing.assert_allclose(2 * (with_1 - with_0)[0], shifts[0], atol=1e-3)
 
 
 def test_mask_equals_the_same_rows_given_apart_and_they_keep_their_label(split):

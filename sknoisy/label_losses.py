@@ -1,0 +1,65 @@
+"""The equations of MetaLabelNet's labels: losses of given, generated and trusted ones, and noise.
+
+Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
+IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code. The transition is ours.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from sknoisy.functional import at_least_float32, weighted_mean
+
+PSEUDO_ROWS = 5.0  # a class, spread over all labels, where a transition is estimated
+
+
+def given_labels_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy to the labels (B, C), mean over the rows that have one: others are zeros."""
+    losses = -(targets * log_softmax(at_least_float32(logits), dim=1)).sum(dim=1)
+    total = losses.sum() if weights is None else (weights * losses).sum()
+    return total / targets.sum().clamp_min(1)
+
+
+def generated_labels_loss(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    *,
+    entropy_weight: float,
+    scale: float,
+) -> Tensor:
+    """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; p and t (B, C), weights (B,).
+
+    With gamma 1 the entropy cancels: what is left is the reverse cross-entropy -sum p log t.
+    """
+    log_p = log_softmax(at_least_float32(logits), dim=1)
+    log_t = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
+    losses = (log_p.exp() * ((1 - entropy_weight) * log_p - log_t)).sum(dim=1)
+    return scale * weighted_mean(losses, weights)
+
+
+def with_trusted_rows(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+    *,
+    loss,
+    n_trusted: int,
+    trusted_weight: float,
+) -> Tensor:
+    """`loss` of the batch, plus the weighted cross-entropy of the last `n_trusted` rows."""
+    n = len(logits) - n_trusted
+    trusted = given_labels_loss(logits[n:], targets[n:])
+    return loss(logits[:n], targets[:n], None if weights is None else weights[:n]) + (
+        trusted_weight * trusted
+    )
+
+
+def log_transition(counts: Tensor) -> Tensor:
+    """Return the log-probability (C, C) of each given label (column) for each class (row).
+
+    From counts (C, C) of rows, or sums of predicted probabilities, with five more a class that are
+    spread over all labels.
+    """
+    counts = counts + PSEUDO_ROWS / len(counts)
+    return (counts / counts.sum(dim=1, keepdim=True)).log()
