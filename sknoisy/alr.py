@@ -38,18 +38,19 @@ def refinement_loss(
     return weighted_mean(losses, weights)
 
 
-def auto_momentum(refinement_epochs: int, memorisation: Memorisation | None = None) -> float:
+def auto_momentum(refinement_epochs: int, memorisation: Memorisation) -> float:
     """Momentum by which labels are corrected before the network has learned them by heart.
 
     The half-life of a given label is a tenth of the epochs in which the loss on the training rows
     falls to a half. Where predictions are less reliable than 0.7 it is a fifth, and at least that
     of momentum 0.9: labels then know what the network does not. At most a third of the epochs, and
-    momentum 0.7 to 0.97: below, the entropy term outweighs the labels, and predictions drift. If
-    nothing is known, the epochs hold five half-lives, and the momentum is 0.7 to 0.9.
+    momentum 0.7 to 0.97: below, the entropy term outweighs the labels, and predictions drift.
+    Where nothing was searched, the epochs hold five half-lives, and the momentum is 0.7 to 0.9.
     """
-    if memorisation is None:
+    half_life = memorisation.halving_epochs
+    if half_life is None:
         return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
-    half_life = memorisation.halving_epochs / 10
+    half_life /= 10
     if not memorisation.is_reliable:
         half_life = max(2 * half_life, 6.6)
     half_life = max(min(half_life, refinement_epochs / 3), 0.1)
@@ -110,8 +111,8 @@ class ALRClassifier(NoisyLabelClassifier):
         keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is from 0.7, where the network
         memorises fast and labels have to be corrected before that, to 0.97, where it does not or
         its predictions are unreliable: see `auto_momentum`. The net that finds the warm-up tells;
-        with a number of `warmup_epochs` it is 0.9, or less where so few epochs would not hold five
-        half-lives. Found: `momentum_`.
+        with a number of `warmup_epochs`, or below 50 rows, there is none, and it is 0.9, or less
+        where so few epochs would not hold five half-lives. Found: `momentum_`.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
@@ -258,11 +259,12 @@ class ALRClassifier(NoisyLabelClassifier):
     _new_label_callback = staticmethod(RefineLabels)
 
     def _label_callback(self, pilot):
-        warmup, memorisation = self.warmup_epochs, None
-        if warmup == "auto":
-            is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
+        is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
+        if self.warmup_epochs == "auto":
             memorisation = Memorisation(1) if is_plain else pilot.memorisation()
-            warmup = memorisation.begins
+        else:
+            memorisation = Memorisation(self.warmup_epochs)
+        warmup = memorisation.begins
         if pilot.max_epochs <= warmup:
             warnings.warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"

@@ -58,7 +58,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         entropy_weight=1.0,
         given_weight=1.0,
         meta_batch_size=128,
-        trusted_weight=1.0,
+        trusted_weight=0.5,
         reduction="batchmean",
         label_start="classifier",
         feature_layer=None,

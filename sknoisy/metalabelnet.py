@@ -103,8 +103,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         first of the three that the module's operations support, and warns if it is not 'jvp'.
     label_start : {'classifier', 'random'}, default='classifier'
         Where the label network begins: at the classifier's own last layer, so that the first
-        labels are the warmed-up classifier's predictions, or at random weights as in the authors'
-        code, which on small data unlearns the warm-up before good labels are found.
+        labels are the warmed-up classifier's predictions, updated by the given labels, or at random
+        weights as in the authors' code, which on small data unlearns the warm-up before good
+        labels are found.
     feature_layer : None or str, default=None
         Name of the layer whose input is the features; None takes the last nn.Linear. If that is
         the module's only layer, the labels can be no richer than a logistic model's.
@@ -160,12 +161,12 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
     soft_labels_ : ndarray of shape (n_samples, n_classes)
-        What the label network generates for the training rows: rows in the order of X, columns in
-        the order of `classes_`, each row a distribution. Rows that `trusted` marks keep their
-        label, unless `trusted_weight` is 0.
+        What the label network and the given labels say of the training rows: rows in the order of
+        X, columns in the order of `classes_`, each row a distribution. Rows that `trusted` marks
+        keep their label, unless `trusted_weight` is 0.
     label_net_ : nn.Linear or None
-        The label network, from features to logits of labels; None if training ended in the
-        warm-up.
+        The label network, from features to logits of labels, before the given labels' share; None
+        if training ended in the warm-up.
     hypergradient_ : str or None
         How the look-ahead was differentiated.
     best_epoch_ : int

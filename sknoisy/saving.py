@@ -84,12 +84,17 @@ class Saving:
             "row_shape": list(self._row_shape),
             "row_type": np.dtype(self._row_type).name,
             "n_labels": self._n_labels,
-            "input_dropout": getattr(plain(net.module_), "input_dropout", None),
+            "input_dropout": self._input_dropout(),
             "max_epochs": int(net.max_epochs),
             "labels": scalars,
             "history": plain_history(net.history),
         }
         write_file(path, document, tensors)
+
+    def _input_dropout(self):
+        """Return the share that a network of `module=None` drops, which it chose by the table."""
+        share = getattr(self.module_, "input_dropout", None) if self.module is None else None
+        return None if share is None else float(share)
 
     def _encoded_params(self):
         encoded, left_out = {}, []

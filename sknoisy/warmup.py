@@ -37,9 +37,9 @@ class Memorisation(NamedTuple):
     ----------
     begins : int
         The epoch after which the loss on held-out rows was lowest.
-    halving_epochs : float
+    halving_epochs : float or None
         Epochs from there in which the loss on the training rows falls to a half; infinity where
-        it does not, or is not known.
+        it does not, or where the search ended there; None where nothing was searched.
     reliability : float
         How often the predictions for held-out rows agreed with the given labels, divided by the
         confidence that a tenth of them exceed. That is about 1 where each row's class is known and
@@ -47,7 +47,7 @@ class Memorisation(NamedTuple):
     """
 
     begins: int
-    halving_epochs: float = math.inf
+    halving_epochs: float | None = None
     reliability: float = 1.0
 
     @property
@@ -70,25 +70,31 @@ class GivenLabels(LabelCallback):
     def on_epoch_begin(self, net, **kwargs):
         """Forget the predictions of the last epoch."""
         super().on_epoch_begin(net, **kwargs)
-        self.confidences_, self.hits_ = [], []
+        self.seen_ = []
 
     @torch.no_grad()
     def on_batch_end(self, net, batch, training=False, y_pred=None, **kwargs):
         """Remember how sure the predictions for held-out rows are, and whether they agree."""
         if training:
             return
+        rows = to_device(batch[1], net.device)
         confidence, predicted = at_least_float32(y_pred).softmax(dim=1).max(dim=1)
-        self.confidences_.append(confidence.cpu())
-        self.hits_.append(
-            (predicted == net.criterion_.given[to_device(batch[1], net.device)]).cpu()
-        )
+        hits = (predicted == net.criterion_.given[rows]).to(confidence)
+        weights = net.criterion_.weights_of(rows)
+        weights = torch.ones_like(confidence) if weights is None else weights.to(confidence)
+        self.seen_.append(torch.stack([confidence, hits, weights]).cpu())
 
     def on_epoch_end(self, net, **kwargs):
         """Record the agreement, and the confidence that a tenth of the rows exceed."""
         super().on_epoch_end(net, **kwargs)
-        high = np.quantile(torch.cat(self.confidences_), 1 - SURE_ROWS)
-        net.history.record("agreement", torch.cat(self.hits_).float().mean().item())
-        net.history.record("high_confidence", float(high))
+        confidence, hits, weights = torch.cat(self.seen_, dim=1)
+        counted = weights > 0
+        agreement = high = 1.0
+        if counted.any():
+            agreement = ((hits * weights).sum() / weights.sum()).item()
+            high = float(np.quantile(confidence[counted], 1 - SURE_ROWS))
+        net.history.record("agreement", agreement)
+        net.history.record("high_confidence", high)
 
 
 def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:

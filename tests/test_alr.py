@@ -11,6 +11,7 @@ from sknoisy.alr import RefineLabels, auto_momentum, refinement_loss
 from sknoisy.data import BatchLoader, RowDataset
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.targets import SoftTargetLoss
+from sknoisy.warmup import Memorisation
 
 
 @pytest.fixture
@@ -197,9 +198,10 @@ def test_callback_and_criterion_work_in_a_plain_skorch_net(blobs):
 
 
 def test_auto_momentum_fits_five_half_lives_between_its_bounds():
-    assert [auto_momentum(epochs) for epochs in (0, 1, 5, 9)] == [0.7] * 4
-    assert auto_momentum(20) ** 20 == pytest.approx(0.5**5)
-    assert auto_momentum(100) == 0.9
+    unknown = Memorisation(2)
+    assert [auto_momentum(epochs, unknown) for epochs in (0, 1, 5, 9)] == [0.7] * 4
+    assert auto_momentum(20, unknown) ** 20 == pytest.approx(0.5**5)
+    assert auto_momentum(100, unknown) == 0.9
 
 
 def test_short_runs_do_not_fall_behind_cross_entropy(blobs):

@@ -54,6 +54,8 @@ def assert_same(clf, loaded, rows=X):
         "warmup_epochs_",
         "n_features_in_",
         "momentum_",
+        "target_momentum_",
+        "n_neighbors_",
     ):
         if hasattr(clf, name):
             np.testing.assert_array_equal(getattr(clf, name), getattr(loaded, name))
@@ -134,6 +136,21 @@ def test_a_network_that_drops_inputs_by_the_table_it_was_fitted_to(columns, shar
     loaded = ALRClassifier.load(tmp_path / "clf")
     assert_same(clf, loaded, rows)
     assert [clf.module_[1].p, loaded.module_[1].p] == [share, share]
+
+
+class OwnDropout(OwnNet):
+    def __init__(self, n_features, n_classes):
+        super().__init__(n_features, n_classes)
+        self.input_dropout = nn.Dropout(0.2)
+
+
+def test_what_decides_the_inputs_dropped_may_be_anything_that_works(tmp_path):
+    fit(ALRClassifier, module=OwnDropout).save(tmp_path / "own")
+    loaded = ALRClassifier.load(tmp_path / "own", trusted=[OwnDropout])
+    assert isinstance(loaded.module_.input_dropout, nn.Dropout)
+    clf = fit(ALRClassifier, module__input_dropout=np.float32(0.25))
+    clf.save(tmp_path / "numpy")
+    assert_same(clf, ALRClassifier.load(tmp_path / "numpy"))
 
 
 def test_own_modules_must_be_trusted(tmp_path):
