@@ -345,8 +345,8 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
                 self.label_net_.load_state_dict(label_state)
         if hasattr(self, "label_net_"):
             table = net.criterion_.targets
-            everything = slice(len(self.features_))
-            table[everything] = self.label_logits(self.features_, everything).softmax(dim=1)
+            # Without the given labels' share, which keeps more wrong labels than it is worth here.
+            table[: len(self.features_)] = self.label_net_(self.features_).softmax(dim=1)
             if self.pinned is not None:  # the trusted rows stand at the table's end as well
                 table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :].clone()
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0

@@ -84,10 +84,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Weight of the prediction's entropy in the classifier's loss ("gamma"). With 1 the loss is
         the reverse cross-entropy.
     given_weight : float >= 0, default=1.0
-        What the given label counts in the generated one. Times this number, the log-probability
-        that each class has been given this label joins the label network's logits: 1 is the rule
-        of Bayes. It is estimated when the warm-up ends, from what the classifier then predicts.
-        The authors do without: 0.
+        What the given label counts in the labels that the classifier learns. Times this number,
+        the log-probability that each class has been given this label joins the label network's
+        logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, from what the
+        classifier then predicts. The authors do without: 0.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
@@ -161,12 +161,13 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
     soft_labels_ : ndarray of shape (n_samples, n_classes)
-        What the label network and the given labels say of the training rows: rows in the order of
-        X, columns in the order of `classes_`, each row a distribution. Rows that `trusted` marks
-        keep their label, unless `trusted_weight` is 0.
+        What the label network generates for the training rows, without the share of the given
+        labels that it is trained with: rows in the order of X, columns in the order of `classes_`,
+        each row a distribution. Rows that `trusted` marks keep their label, unless
+        `trusted_weight` is 0.
     label_net_ : nn.Linear or None
-        The label network, from features to logits of labels, before the given labels' share; None
-        if training ended in the warm-up.
+        The label network, from features to logits of labels; None if training ended in the
+        warm-up.
     hypergradient_ : str or None
         How the look-ahead was differentiated.
     best_epoch_ : int

@@ -7,6 +7,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.nn.functional import kl_div
@@ -168,25 +169,38 @@ def test_a_transition_is_estimated_from_counts():
     torch.testing.assert_close(log_transition(torch.zeros(3, 3)).exp(), torch.full((3, 3), 1 / 3))
 
 
-@pytest.mark.parametrize("given_weight", [0.0, 0.5, 1.0])
-def test_the_given_label_shifts_the_logits_of_the_generated_one(split, given_weight):
+class RememberTargets(Callback):
+    """Keeps the labels that the classifier learned in the last epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        self.targets_ = net.criterion_.targets.clone()
+
+
+def test_the_given_label_shifts_the_logits_of_the_generated_one(split):
     """By the rule of Bayes: by the same for all rows, times the weight, in favour of itself."""
-    X, y, _, X_meta, y_meta = split
-    first, second = np.zeros_like(y), np.ones_like(y)
-    pairs, labels = np.concatenate([X, X, X]), np.concatenate([y, first, second])
-    clf = MetaLabelNetClassifier(**FAST, given_weight=given_weight)
-    log_labels = np.log(clf.fit(pairs, labels, meta_X=X_meta, meta_y=y_meta).soft_labels_)
-    _, with_0, with_1 = np.split(log_labels - log_labels[:, 3:], 3)
-    shifts = with_1 - with_0
-    np.testing.assert_allclose(shifts, np.broadcast_to(shifts[0], shifts.shape), atol=1e-3)
-    if given_weight == 0:
-        np.testing.assert_allclose(shifts, 0, atol=1e-6)
-    else:
-        assert shifts[0, 0] < shifts[0, 1]
-        half = MetaLabelNetClassifier(**FAST, given_weight=given_weight / 2)
-        log_labels = np.log(half.fit(pairs, labels, meta_X=X_meta, meta_y=y_meta).soft_labels_)
-        _, with_0, with_1 = np.split(log_labels - log_labels[:, 3:], 3)
-        np.testing.assert_allclose(2 * (with_1 - with_0)[0], shifts[0], atol=1e-3)
+    X, _, true, X_meta, y_meta = split
+    rows = np.concatenate([X[:10], X[:10], X])
+    labels = np.concatenate([np.zeros(10, int), np.ones(10, int), true])
+    params = {"max_epochs": 31, "warmup_epochs": 30, "meta_lr": 0.0, "batch_size": -1}
+
+    def shifts(given_weight):
+        remember = [("remember", RememberTargets())]
+        clf = MetaLabelNetClassifier(
+            **{**FAST, **params}, given_weight=given_weight, callbacks=remember
+        )
+        net = clf.fit(rows, labels, meta_X=X_meta, meta_y=y_meta).net_
+        learned = dict(net.callbacks_)["remember"].targets_[:20].double().log().numpy()
+        with_0, with_1 = np.split(learned - learned[:, 3:], 2)
+        soft_0, soft_1 = clf.soft_labels_[:10], clf.soft_labels_[10:20]
+        np.testing.assert_allclose(soft_0, soft_1, atol=1e-6)  # the label network's alone
+        return with_1 - with_0
+
+    whole, half = shifts(1.0), shifts(0.5)
+    np.testing.assert_allclose(whole, np.broadcast_to(whole[0], whole.shape), atol=1e-3)
+    assert whole[0, 0] < -0.5
+    assert whole[0, 1] > 0.5
+    np.testing.assert_allclose(2 * half[0], whole[0], atol=1e-3)
+    np.testing.assert_allclose(shifts(0.0), 0, atol=1e-5)
 
 
 def test_mask_equals_the_same_rows_given_apart_and_they_keep_their_label(split):
