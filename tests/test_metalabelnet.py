@@ -5,7 +5,7 @@ import torch
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
@@ -201,6 +201,16 @@ def test_the_given_label_shifts_the_logits_of_the_generated_one(split):
     assert whole[0, 1] > 0.5
     np.testing.assert_allclose(2 * half[0], whole[0], atol=1e-3)
     np.testing.assert_allclose(shifts(0.0), 0, atol=1e-5)
+
+
+def test_labels_of_held_out_rows_say_nothing_of_the_noise(split):
+    X, y, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(**FAST, train_split=ValidSplit(KFold(5)))  # the first fifth
+    held_out = np.arange(len(y)) < len(y) // 5
+    other = np.where(held_out, np.random.default_rng(0).permutation(y), y)
+    expected = clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).predict_proba(X)
+    got = clf.fit(X, other, meta_X=X_meta, meta_y=y_meta).predict_proba(X)
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_mask_equals_the_same_rows_given_apart_and_they_keep_their_label(split):

@@ -1,5 +1,6 @@
 import warnings
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier, neighbor_mixing
+from sknoisy.data import RowDataset
 from sknoisy.neighbor_mixing import (
     MixNeighbors,
     auto_neighbors,
@@ -25,6 +27,7 @@ from sknoisy.neighbor_mixing import (
     weigh,
 )
 from sknoisy.synthetic_mix import auto_schedule, auto_target_momentum
+from sknoisy.warmup import Pilot
 
 
 @pytest.mark.parametrize(
@@ -112,6 +115,31 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
 def test_auto_momentum_is_slower_where_predictions_are_unreliable_but_lets_labels_flip():
     assert auto_target_momentum(True, 18) == auto_target_momentum(False, 13) == 0.9
     assert auto_target_momentum(False, 14) == auto_target_momentum(False, 18) == 0.95
+
+
+@pytest.mark.parametrize(("reliability", "chosen"), [(0.9, ("auto", 0.9)), (0.6, (1, 0.95))])
+def test_unreliable_predictions_mean_one_neighbour_and_slow_labels(reliability, chosen):
+    pilot = Pilot(None, None, 1000, 100, steps_per_epoch=8, found=(5, 50.0, reliability))
+    callback = SyntheticMixClassifier()._label_callback(pilot)
+    assert (callback.n_neighbors, callback.target_momentum) == chosen
+    given = SyntheticMixClassifier(n_neighbors=4, target_momentum=0.8)._label_callback(pilot)
+    assert (given.n_neighbors, given.target_momentum) == (4, 0.8)
+
+
+def test_agreement_asks_the_three_nearest_neighbours(monkeypatch):
+    """Two rows of one class beside two of another: the nearest agrees, the next two do not."""
+    features = torch.tensor([[0.0], [0.1], [0.3], [0.4]])
+    logits = torch.eye(2)[[0, 0, 1, 1]]
+    monkeypatch.setattr(
+        neighbor_mixing,
+        "pass_through",
+        lambda net, X, layer: (logits[X.long()], features[X.long()]),
+    )
+    net = SimpleNamespace(module_=torch.nn.Identity(), batch_size=4)
+    callback = MixNeighbors()
+    callback.layer_ = None
+    rows = RowDataset(np.arange(4), np.arange(4))
+    assert callback.agreement(net, rows) == pytest.approx(1 / 3)
 
 
 def test_auto_neighbors_are_more_for_many_classes_that_lie_apart():

@@ -1,14 +1,18 @@
 """The pilot that finds when memorisation sets in."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_blobs, make_classification
+from skorch.history import History
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
-from sknoisy.warmup import Memorisation, Pilot, auto_max_epochs, halving_epochs
+from sknoisy.targets import SoftTargetLoss
+from sknoisy.warmup import GivenLabels, Memorisation, Pilot, auto_max_epochs, halving_epochs
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,21 @@ def test_noise_leaves_predictions_reliable_and_unknown_classes_do_not():
         assert memorisation_of(X, symmetric_noise(y, noise, random_state=0)).reliability > 0.8
     X[half] = 20 + rng.normal(size=(500, 8))  # tells nothing of their class
     assert memorisation_of(X, y).reliability < 0.7
+
+
+def test_rows_that_weigh_nothing_are_not_asked_how_sure_predictions_are():
+    targets, weights = torch.eye(2).repeat(10, 1), torch.tensor([0.0, 2.0]).repeat(10)
+    net = SimpleNamespace(criterion_=SoftTargetLoss(targets, weights), device="cpu")
+    net.history = History()
+    net.history.new_epoch()
+    callback = GivenLabels()
+    callback.on_epoch_begin(net)
+    logits = torch.tensor([[9.0, 0.0], [0.0, 1.0]]).repeat(10, 1)  # surest where it does not count
+    callback.on_batch_end(net, (None, torch.arange(20)), training=False, y_pred=logits)
+    callback.on_epoch_end(net)
+    last = net.history[-1]
+    assert last["agreement"] == 1
+    assert last["high_confidence"] == pytest.approx(torch.tensor(1.0).sigmoid().item())
 
 
 def test_the_reliability_is_that_of_rows_that_weigh():
