@@ -22,13 +22,9 @@ def auto_schedule(warmup: int, max_epochs: int, start="auto", every="auto") -> t
     return start, every
 
 
-def auto_target_momentum(is_reliable: bool, n_updates: int) -> float:
-    """Return 0.9, or 0.95 where predictions are unreliable and the updates still flip labels."""
-    return 0.95 if not is_reliable and 0.95**n_updates <= 0.5 else 0.9
-
-
-def warn_if_idle(max_epochs, start, momentum, n_updates):
+def warn_if_idle(max_epochs, start, every, momentum):
     """Warn where no label can be corrected."""
+    n_updates = len(range(start, max_epochs + 1, every))
     if n_updates == 0:
         warnings.warn(
             f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
@@ -68,7 +64,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto'
         is 3 for more than five classes that lie apart, else 1: when mixing begins, the network
         predicts at least 80 % of the 3 nearest neighbours as it does the row, and the net that
-        finds the warm-up was reliable (see `target_momentum`). Found: `n_neighbors_`.
+        finds the warm-up is reliable: its predictions agree with the labels of held-out rows at
+        least 0.7 times as often as its surest tenth makes one expect. Found: `n_neighbors_`.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         The first epoch, counted from 1, after the warm-up: the epochs before it train on the given
         labels. 'auto' ends the warm-up where memorisation sets in: a net of its own, trained on
@@ -77,11 +74,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbour mixing; random mixup fills the epochs from `warmup_epochs` to
         it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
-    target_momentum : 'auto' or float in [0, 1], default='auto'
-        Share of the old soft label kept at each update ("m"). 'auto' is 0.9, or 0.95 where at
-        least 14 updates are to come and predictions are unreliable: those of the net that finds
-        the warm-up agree with the labels of held-out rows less than 0.7 times as often as its
-        surest tenth could make one expect. Found: `target_momentum_`.
+    target_momentum : float in [0, 1], default=0.9
+        Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
         Epochs between updates of the soft labels, from `mix_start` on. 'auto' gives about 18
         updates.
@@ -153,8 +147,6 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         soft label favours is right ("w").
     n_neighbors_ : int or None
         Neighbours that a row was mixed with; None if training ended before 'auto' chose.
-    target_momentum_ : float
-        Share of the old soft label kept at each update.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -205,7 +197,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         n_neighbors="auto",
         warmup_epochs="auto",
         mix_start="auto",
-        target_momentum="auto",
+        target_momentum=0.9,
         target_update_every="auto",
         mixup_alpha=1.0,
         mixup_loss="linear",
@@ -267,16 +259,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         """How many neighbours a row was mixed with."""
         return dict(self._fitted_net().callbacks_)["labels"].n_neighbors_
 
-    @property
-    def target_momentum_(self):
-        """Share of the old soft label kept at each update."""
-        return dict(self._fitted_net().callbacks_)["labels"].target_momentum
-
     def _check_params(self):
         check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.mix_start, "mix_start", Integral, 1, auto=True)
-        check_number(self.target_momentum, "target_momentum", Real, 0, 1, auto=True)
+        check_number(self.target_momentum, "target_momentum", Real, 0, 1)
         check_number(self.target_update_every, "target_update_every", Integral, 1, auto=True)
         check_number(self.mixup_alpha, "mixup_alpha", Real, 0)
         check_number(self.loss_history, "loss_history", Integral, 1)
@@ -293,18 +280,15 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         start, every = auto_schedule(
             warmup, pilot.max_epochs, self.mix_start, self.target_update_every
         )
-        n_updates = len(range(start, pilot.max_epochs + 1, every))
-        n_neighbors, momentum = self.n_neighbors, self.target_momentum
+        n_neighbors = self.n_neighbors
         if n_neighbors == "auto" and not is_reliable:
             n_neighbors = 1
-        if momentum == "auto":
-            momentum = auto_target_momentum(is_reliable, n_updates)
-        warn_if_idle(pilot.max_epochs, start, momentum, n_updates)
+        warn_if_idle(pilot.max_epochs, start, every, self.target_momentum)
         return MixNeighbors(
             n_neighbors=n_neighbors,
             warmup_epochs=warmup,
             mix_start=start,
-            target_momentum=momentum,
+            target_momentum=self.target_momentum,
             target_update_every=every,
             mixup_alpha=self.mixup_alpha,
             mixup_loss=self.mixup_loss,

@@ -54,7 +54,6 @@ def assert_same(clf, loaded, rows=X):
         "warmup_epochs_",
         "n_features_in_",
         "momentum_",
-        "target_momentum_",
         "n_neighbors_",
     ):
         if hasattr(clf, name):

@@ -26,7 +26,7 @@ from sknoisy.neighbor_mixing import (
     scale_to_unit,
     weigh,
 )
-from sknoisy.synthetic_mix import auto_schedule, auto_target_momentum
+from sknoisy.synthetic_mix import auto_schedule
 from sknoisy.warmup import Pilot
 
 
@@ -112,18 +112,11 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
     assert callback.loss_at(2) is not linear_loss
 
 
-def test_auto_momentum_is_slower_where_predictions_are_unreliable_but_lets_labels_flip():
-    assert auto_target_momentum(True, 18) == auto_target_momentum(False, 13) == 0.9
-    assert auto_target_momentum(False, 14) == auto_target_momentum(False, 18) == 0.95
-
-
-@pytest.mark.parametrize(("reliability", "chosen"), [(0.9, ("auto", 0.9)), (0.6, (1, 0.95))])
-def test_unreliable_predictions_mean_one_neighbour_and_slow_labels(reliability, chosen):
-    pilot = Pilot(None, None, 1000, 100, steps_per_epoch=8, found=(5, 50.0, reliability))
-    callback = SyntheticMixClassifier()._label_callback(pilot)
-    assert (callback.n_neighbors, callback.target_momentum) == chosen
-    given = SyntheticMixClassifier(n_neighbors=4, target_momentum=0.8)._label_callback(pilot)
-    assert (given.n_neighbors, given.target_momentum) == (4, 0.8)
+def test_unreliable_predictions_mean_one_neighbour():
+    for reliability, chosen in ((0.9, "auto"), (0.6, 1)):
+        pilot = Pilot(None, None, 1000, 100, steps_per_epoch=8, found=(5, 50.0, reliability))
+        assert SyntheticMixClassifier()._label_callback(pilot).n_neighbors == chosen
+        assert SyntheticMixClassifier(n_neighbors=4)._label_callback(pilot).n_neighbors == 4
 
 
 def test_agreement_asks_the_three_nearest_neighbours(monkeypatch):

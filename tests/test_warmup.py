@@ -41,7 +41,6 @@ def test_a_found_warmup_trains_like_the_same_number_given(noisy):
         if method is ALRClassifier:
             params["momentum"] = found.momentum_
         else:
-            params["target_momentum"] = found.target_momentum_
             params["n_neighbors"] = found.n_neighbors_
         given = method(**params)
         given.fit(*noisy)
