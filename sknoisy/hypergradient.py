@@ -174,15 +174,6 @@ def dual_batch_norm(X, weight, bias, eps):
     return forward_ad.make_dual(normal, tangent)
 
 
-def dual_times_constant(func, X, constant):
-    """X * constant or X / constant, where X is a dual number.
-
-    torch's own formula multiplies by a symbolic zero tangent, whose shape it works out in Python.
-    """
-    X, dX = forward_ad.unpack_dual(X)
-    return forward_ad.make_dual(func(X, constant), func(dX, constant))
-
-
 def _unpack(value):
     return forward_ad.unpack_dual(value) if isinstance(value, Tensor) else (value, None)
 
@@ -194,9 +185,10 @@ class LeanForwardMode(TorchFunctionMode):
         """Call `func`, or our own formula in the place of torch's."""
         kwargs = kwargs or {}
         if func in PRODUCTS and len(args) == 2 and not kwargs:
-            tangents = [_unpack(value)[1] for value in args]
-            if tangents[0] is not None and tangents[1] is None:
-                return dual_times_constant(func, *args)
+            # torch multiplies by a symbolic zero tangent, whose shape it works out in Python.
+            (X, dX), (constant, d_constant) = map(_unpack, args)
+            if dX is not None and d_constant is None:
+                return forward_ad.make_dual(func(X, constant), func(dX, constant))
         if func is not batch_norm:
             return func(*args, **kwargs)
         X, _, _, weight, bias, training, _, eps = _batch_norm_arguments(*args, **kwargs)

@@ -160,8 +160,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
             counts += probabilities.T @ (table[rows] * counted[rows, None])
         self.begin_offsets(net.criterion_, log_transition(counts))
         if self.trusted is None:
-            rows = in_training
-            rows = rows[table[rows].sum(dim=1).cpu() > 0]
+            rows = in_training[table[in_training].sum(dim=1).cpu() > 0]
             weights = net.criterion_.weights_of(rows)
             if weights is not None and (weights > 0).any():
                 rows = rows[weights.cpu() > 0]

@@ -16,6 +16,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from skorch.utils import to_device
+from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32, soft_cross_entropy
@@ -85,16 +86,21 @@ class GivenLabels(LabelCallback):
         self.seen_.append(torch.stack([confidence, hits, weights]).cpu())
 
     def on_epoch_end(self, net, **kwargs):
-        """Record the agreement, and the confidence that a tenth of the rows exceed."""
+        """Record how reliable the predictions were."""
         super().on_epoch_end(net, **kwargs)
-        confidence, hits, weights = torch.cat(self.seen_, dim=1)
-        counted = weights > 0
-        agreement = high = 1.0
-        if counted.any():
-            agreement = ((hits * weights).sum() / weights.sum()).item()
-            high = float(np.quantile(confidence[counted], 1 - SURE_ROWS))
-        net.history.record("agreement", agreement)
-        net.history.record("high_confidence", high)
+        net.history.record("reliability", reliability(*torch.cat(self.seen_, dim=1)))
+
+
+def reliability(confidence: Tensor, hits: Tensor, weights: Tensor) -> float:
+    """Return the mean of hits (n,), over the confidence (n,) that a tenth of the rows exceed.
+
+    Rows count as far as they weigh (n,); where none does it is 1.
+    """
+    counted = weights > 0
+    if not counted.any():
+        return 1.0
+    high = np.quantile(confidence[counted], 1 - SURE_ROWS)
+    return float((hits * weights).sum() / weights.sum() / high)
 
 
 def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:
@@ -167,12 +173,8 @@ class Pilot:
             raise KeyboardInterrupt
         held_out = np.array(net.history[:, "valid_loss"], dtype=float)
         best = int(np.nan_to_num(held_out, nan=np.inf, posinf=np.inf).argmin())
-        at_best = net.history[best]
-        return Memorisation(
-            best + 1,
-            halving_epochs(net.history[best:, "train_loss"]),
-            at_best["agreement"] / at_best["high_confidence"],
-        )
+        halving = halving_epochs(net.history[best:, "train_loss"])
+        return Memorisation(best + 1, halving, net.history[best, "reliability"])
 
     def hold_out(self, dataset, y=None):
         """Split a tenth of the labelled rows off, drawn by numpy's global generator."""

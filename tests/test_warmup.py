@@ -12,7 +12,14 @@ from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
 from sknoisy.targets import SoftTargetLoss
-from sknoisy.warmup import GivenLabels, Memorisation, Pilot, auto_max_epochs, halving_epochs
+from sknoisy.warmup import (
+    GivenLabels,
+    Memorisation,
+    Pilot,
+    auto_max_epochs,
+    halving_epochs,
+    reliability,
+)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +144,9 @@ def test_rows_that_weigh_nothing_are_not_asked_how_sure_predictions_are():
     logits = torch.tensor([[9.0, 0.0], [0.0, 1.0]]).repeat(10, 1)  # surest where it does not count
     callback.on_batch_end(net, (None, torch.arange(20)), training=False, y_pred=logits)
     callback.on_epoch_end(net)
-    last = net.history[-1]
-    assert last["agreement"] == 1
-    assert last["high_confidence"] == pytest.approx(torch.tensor(1.0).sigmoid().item())
+    expected = 1 / torch.tensor(1.0).sigmoid().item()  # all agree, with the lesser confidence
+    assert net.history[-1, "reliability"] == pytest.approx(expected)
+    assert reliability(torch.ones(3), torch.zeros(3), torch.zeros(3)) == 1
 
 
 def test_the_reliability_is_that_of_rows_that_weigh():
