@@ -24,6 +24,7 @@ SYNTHETIC_MIX_AUTHORS = {
     "n_neighbors": 1,
     "warmup_epochs": 10,
     "mix_start": 60,
+    "mix_end": 300,
     "max_epochs": 300,
     "target_momentum": 0.9,
     "target_update_every": 10,

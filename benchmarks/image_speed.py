@@ -185,7 +185,12 @@ def main(repeats, device, amp):
     plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, **shared)
     alr = ALRClassifier(momentum=0.9, warmup_epochs=1, **shared)
     mixing = SyntheticMixClassifier(
-        warmup_epochs=1, mix_start=2, target_update_every=99, target_momentum=0.0, **shared
+        warmup_epochs=1,
+        mix_start=2,
+        mix_end=EPOCHS + 1,
+        target_update_every=99,
+        target_momentum=0.0,
+        **shared,
     )
     meta = MetaLabelNetClassifier(warmup_epochs=1, virtual_lr=5.0, **shared)
     trusted = {"trusted": np.arange(N) < N_TRUSTED}

@@ -58,8 +58,7 @@ def with_trusted_rows(
 def log_transition(counts: Tensor) -> Tensor:
     """Return the log-probability (C, C) of each given label (column) for each class (row).
 
-    From counts (C, C) of rows, or sums of predicted probabilities, with five more a class that are
-    spread over all labels.
+    From counts (C, C) of rows, with five more a class that are spread over all labels.
     """
     counts = counts + PSEUDO_ROWS / len(counts)
     return (counts / counts.sum(dim=1, keepdim=True)).log()

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from skorch.utils import to_device
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from sknoisy.data import RowDataset
 from sknoisy.features import find_feature_layer, pass_through, plain
@@ -111,7 +111,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
     def trust(self, net, X, labels):
         """Begin to use trusted rows: in the table, in look-ahead batches and beside each batch."""
         table = net.criterion_.targets
-        net.criterion_.lengthen(torch.nn.functional.one_hot(labels, table.shape[1]).to(table))
+        net.criterion_.lengthen(one_hot(labels, table.shape[1]).to(table))
         self.draw_from(net, X, labels)
 
     def draw_from(self, net, X, labels):
@@ -156,8 +156,8 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
             self.features_[rows] = found
             given = table[rows].argmax(dim=1)
             losses[rows] = cross_entropy(logits, given, reduction="none")
-            probabilities = at_least_float32(logits).softmax(dim=1).to(table)
-            counts += probabilities.T @ (table[rows] * counted[rows, None])
+            predicted = one_hot(logits.argmax(dim=1), len(counts)).to(table)
+            counts += predicted.T @ (table[rows] * counted[rows, None])
         self.begin_offsets(net.criterion_, log_transition(counts))
         if self.trusted is None:
             rows = in_training[table[in_training].sum(dim=1).cpu() > 0]

@@ -86,8 +86,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     given_weight : float >= 0, default=1.0
         What the given label counts in the labels that the classifier learns. Times this number,
         the log-probability that each class has been given this label joins the label network's
-        logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, from what the
-        classifier then predicts. The authors do without: 0.
+        logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
+        given labels of each class that the classifier then predicts. The authors do without: 0.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted

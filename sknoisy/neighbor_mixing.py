@@ -119,7 +119,8 @@ class MixNeighbors(LabelCallback):
     """Train on mixtures of neighbours, weighted by how clean their labels look.
 
     For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers.
-    Parameters as in `SyntheticMixClassifier`, each but `n_neighbors` a number.
+    Parameters as in `SyntheticMixClassifier`, each but `n_neighbors` a number; a `mix_end` of
+    None mixes to the end.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class MixNeighbors(LabelCallback):
         n_neighbors="auto",
         warmup_epochs=3,
         mix_start=10,
+        mix_end=None,
         target_momentum=0.9,
         target_update_every=5,
         mixup_alpha=1.0,
@@ -138,6 +140,7 @@ class MixNeighbors(LabelCallback):
         self.n_neighbors = n_neighbors
         self.warmup_epochs = warmup_epochs
         self.mix_start = mix_start
+        self.mix_end = mix_end
         self.target_momentum = target_momentum
         self.target_update_every = target_update_every
         self.mixup_alpha = mixup_alpha
@@ -147,14 +150,15 @@ class MixNeighbors(LabelCallback):
         self.neighbors = neighbors
 
     def phase(self, epoch):
-        """Return 'warmup', 'mixup' or 'mix', for epochs counted from 1."""
+        """Return 'warmup', 'mixup', 'mix' or 'unmixed', for epochs counted from 1."""
         if epoch >= self.mix_start:
-            return "mix"
+            return "mix" if self.mix_end is None or epoch <= self.mix_end else "unmixed"
         return "mixup" if epoch >= self.warmup_epochs and self.mixup_alpha else "warmup"
 
     def updates_targets(self, epoch):
         """Tell whether the soft labels are corrected in this epoch."""
-        return epoch >= self.mix_start and (epoch - self.mix_start) % self.target_update_every == 0
+        since = epoch - self.mix_start
+        return self.phase(epoch) == "mix" and since % self.target_update_every == 0
 
     def loss_at(self, epoch):
         """Cross-entropy, but the linear loss in a linear mixup phase."""
@@ -191,7 +195,8 @@ class MixNeighbors(LabelCallback):
             is_asked = n_classes > FEW_CLASSES
             agreement = self.agreement(net, dataset_train) if is_asked else 0.0
             self.n_neighbors_ = auto_neighbors(n_classes, agreement)
-        if epoch < self.warmup_epochs or epoch <= self.mix_start - self.loss_history:
+        is_early = epoch < self.warmup_epochs or epoch <= self.mix_start - self.loss_history
+        if is_early or self.phase(epoch) == "unmixed":
             return  # nobody would read this pass
         rows, features = self.judge(net, dataset_train)
         if self.neighbors == "all" and self.phase(epoch) == "mix":
@@ -250,7 +255,7 @@ class MixNeighbors(LabelCallback):
         super().on_batch_begin(net, **kwargs)
         epoch = len(net.history)
         phase = self.phase(epoch)
-        if not training or phase == "warmup":
+        if not training or phase in ("warmup", "unmixed"):
             return
         X, rows = as_inputs(batch[0], net.device), to_device(batch[1], net.device)
         if phase == "mixup":

@@ -6,26 +6,48 @@ arXiv 2406.16966, 2024, and the authors' published code.
 
 import warnings
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import torch
 
 from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_only
 from sknoisy.neighbor_mixing import MixNeighbors
 
+MIXED = 0.8  # the share of the epochs after which mixing ends
+FEWEST_MIXED = 10  # epochs, where there are so many: updates enough for labels to flip
 
-def auto_schedule(warmup: int, max_epochs: int, start="auto", every="auto") -> tuple[int, int]:
-    """Return the start of mixing and the update interval, in epochs, after the warm-up's end."""
+
+class Schedule(NamedTuple):
+    """The first and the last epoch of mixing, counted from 1, and the epochs between updates."""
+
+    start: int
+    end: int
+    every: int
+
+
+def auto_schedule(warmup: int, max_epochs: int, start="auto", end="auto", every="auto") -> Schedule:
+    """Return the epochs of mixing and of updates, after the epoch that ends the warm-up."""
     if start == "auto":
         start = min(max(warmup + 1, round(max_epochs / 10)), max_epochs)
+    if end == "auto":
+        end = max(start, min(max(round(MIXED * max_epochs), start + FEWEST_MIXED - 1), max_epochs))
     if every == "auto":
-        every = max(1, round((max_epochs - start + 1) / 18))
-    return start, every
+        every = max(1, round((end - start + 1) / 18))
+    return Schedule(start, end, every)
 
 
-def warn_if_idle(max_epochs, start, every, momentum):
+def warn_if_idle(max_epochs, schedule, momentum):
     """Warn where no label can be corrected."""
-    n_updates = len(range(start, max_epochs + 1, every))
-    if n_updates == 0:
+    start, end, every = schedule
+    n_updates = len(range(start, min(end, max_epochs) + 1, every))
+    if n_updates == 0 and end < start:
+        warnings.warn(
+            f"mix_end must be at least mix_start for any label to be corrected, got mix_end={end}"
+            f" and mix_start={start}.",
+            UserWarning,
+            stacklevel=6,
+        )
+    elif n_updates == 0:
         warnings.warn(
             f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
             f"{max_epochs} and mix_start={start}.",
@@ -36,7 +58,7 @@ def warn_if_idle(max_epochs, start, every, momentum):
         warnings.warn(
             f"target_momentum ** updates must be at most 0.5 for labels to flip, got"
             f" {momentum} ** {n_updates}; lower target_momentum or target_update_every, or raise"
-            " max_epochs.",
+            " mix_end or max_epochs.",
             UserWarning,
             stacklevel=6,
         )
@@ -47,10 +69,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
 
     A warm-up on the given labels; random mixup; then each row is mixed with its nearest neighbours
     in feature space, in the shares that a two-component mixture of the losses gives them for
-    clean, and now and then the soft labels move towards the predictions. No trusted data, no noise
-    rate. Features are mixed as numbers: encode categories as one-hot columns, not as integers. Rare
-    classes are learned late, so their losses look like noise: where they matter, prefer a short
-    run of `ALRClassifier`.
+    clean, and now and then the soft labels move towards the predictions; at last the rows
+    themselves, unmixed, with their soft labels. No trusted data, no noise rate. Features are mixed
+    as numbers: encode categories as one-hot columns, not as integers. Rare classes are learned
+    late, so their losses look like noise: where they matter, prefer a short run of
+    `ALRClassifier`.
 
     Parameters
     ----------
@@ -74,6 +97,10 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbour mixing; random mixup fills the epochs from `warmup_epochs` to
         it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
+    mix_end : 'auto' or int >= 1, default='auto'
+        The last epoch of neighbour mixing and of updates; the rows of the epochs after it are as
+        they will be in prediction. 'auto' is four fifths of `max_epochs`, but leaves 10 epochs of
+        mixing; the authors mix to the end.
     target_momentum : float in [0, 1], default=0.9
         Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
@@ -143,8 +170,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         The corrected labels: rows in the order of X, columns in the order of `classes_`, each row
         a distribution.
     clean_probability_ : ndarray of shape (n_samples,)
-        By the losses at the start of the last epoch, the probability that the class which a row's
-        soft label favours is right ("w").
+        By the losses at the start of the last epoch of mixing, the probability that the class
+        which a row's soft label favours is right ("w").
     n_neighbors_ : int or None
         Neighbours that a row was mixed with; None if training ended before 'auto' chose.
     n_features_in_ : int
@@ -165,15 +192,15 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     Notes
     -----
     The authors' setting, for images: ``SyntheticMixClassifier(module, n_neighbors=1,
-    warmup_epochs=10, mix_start=60, max_epochs=300, target_momentum=0.9, target_update_every=10,
-    mixup_alpha=1.0, mixup_loss='linear', optimizer=torch.optim.SGD, lr=0.02,
-    optimizer__momentum=0.9, optimizer__weight_decay=1e-3, batch_size=128,
+    warmup_epochs=10, mix_start=60, mix_end=300, max_epochs=300, target_momentum=0.9,
+    target_update_every=10, mixup_alpha=1.0, mixup_loss='linear', optimizer=torch.optim.SGD,
+    lr=0.02, optimizer__momentum=0.9, optimizer__weight_decay=1e-3, batch_size=128,
     callbacks=[LRScheduler(CosineAnnealingWarmRestarts, T_0=10, eta_min=1e-3)])``, with skorch's
     LRScheduler and torch's scheduler. Their code draws its warm-up batches in order and reports
     the best epoch on the test set; this library shuffles always and keeps the last epoch.
 
-    An epoch costs about 1.67 times one of cross-entropy: a forward pass to judge the rows and one
-    for the neighbours' features.
+    An epoch of mixing costs about 1.67 times one of cross-entropy: a forward pass to judge the
+    rows and one for the neighbours' features.
 
     References
     ----------
@@ -197,6 +224,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         n_neighbors="auto",
         warmup_epochs="auto",
         mix_start="auto",
+        mix_end="auto",
         target_momentum=0.9,
         target_update_every="auto",
         mixup_alpha=1.0,
@@ -241,6 +269,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         self.n_neighbors = n_neighbors
         self.warmup_epochs = warmup_epochs
         self.mix_start = mix_start
+        self.mix_end = mix_end
         self.target_momentum = target_momentum
         self.target_update_every = target_update_every
         self.mixup_alpha = mixup_alpha
@@ -263,6 +292,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.mix_start, "mix_start", Integral, 1, auto=True)
+        check_number(self.mix_end, "mix_end", Integral, 1, auto=True)
         check_number(self.target_momentum, "target_momentum", Real, 0, 1)
         check_number(self.target_update_every, "target_update_every", Integral, 1, auto=True)
         check_number(self.mixup_alpha, "mixup_alpha", Real, 0)
@@ -277,19 +307,20 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         if warmup == "auto":
             memorisation = pilot.memorisation()
             warmup, is_reliable = 1 + memorisation.begins, memorisation.is_reliable
-        start, every = auto_schedule(
-            warmup, pilot.max_epochs, self.mix_start, self.target_update_every
+        schedule = auto_schedule(
+            warmup, pilot.max_epochs, self.mix_start, self.mix_end, self.target_update_every
         )
         n_neighbors = self.n_neighbors
         if n_neighbors == "auto" and not is_reliable:
             n_neighbors = 1
-        warn_if_idle(pilot.max_epochs, start, every, self.target_momentum)
+        warn_if_idle(pilot.max_epochs, schedule, self.target_momentum)
         return MixNeighbors(
             n_neighbors=n_neighbors,
             warmup_epochs=warmup,
-            mix_start=start,
+            mix_start=schedule.start,
+            mix_end=schedule.end,
             target_momentum=self.target_momentum,
-            target_update_every=every,
+            target_update_every=schedule.every,
             mixup_alpha=self.mixup_alpha,
             mixup_loss=self.mixup_loss,
             loss_history=self.loss_history,

@@ -170,7 +170,10 @@ def test_a_transition_is_estimated_from_counts():
 
 
 class RememberTargets(Callback):
-    """Keeps the labels that the classifier learned in the last epoch."""
+    """Keeps the labels that the classifier learned in the last epoch, and what it predicted."""
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        self.predicted_ = net.forward(dataset_train).argmax(dim=1)
 
     def on_epoch_end(self, net, **kwargs):
         self.targets_ = net.criterion_.targets.clone()
@@ -189,11 +192,18 @@ def test_the_given_label_shifts_the_logits_of_the_generated_one(split):
             **{**FAST, **params}, given_weight=given_weight, callbacks=remember
         )
         net = clf.fit(rows, labels, meta_X=X_meta, meta_y=y_meta).net_
-        learned = dict(net.callbacks_)["remember"].targets_[:20].double().log().numpy()
+        found = dict(net.callbacks_)["remember"]
+        learned = found.targets_[:20].double().log().numpy()
+        counts = torch.zeros(4, 4)
+        counts.index_put_((found.predicted_, torch.as_tensor(labels)), torch.ones(()), True)
         with_0, with_1 = np.split(learned - learned[:, 3:], 2)
         soft_0, soft_1 = clf.soft_labels_[:10], clf.soft_labels_[10:20]
         np.testing.assert_allclose(soft_0, soft_1, atol=1e-6)  # the label network's alone
-        return with_1 - with_0
+        found = with_1 - with_0
+        of_labels = log_transition(counts).T  # counted by predicted class
+        expected = given_weight * (of_labels[1] - of_labels[0]).numpy()
+        np.testing.assert_allclose(found[0], expected - expected[3], atol=1e-3)
+        return found
 
     whole, half = shifts(1.0), shifts(0.5)
     np.testing.assert_allclose(whole, np.broadcast_to(whole[0], whole.shape), atol=1e-3)

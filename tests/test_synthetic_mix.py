@@ -97,9 +97,11 @@ def test_equal_losses_or_one_row_count_as_clean(losses):
 
 
 def test_phases_switch_at_the_right_epochs():
-    callback = MixNeighbors(warmup_epochs=3, mix_start=6, target_update_every=2)
-    phases = [callback.phase(epoch) for epoch in range(1, 9)]
-    assert phases == ["warmup"] * 2 + ["mixup"] * 3 + ["mix"] * 3
+    callback = MixNeighbors(warmup_epochs=3, mix_start=6, mix_end=9, target_update_every=2)
+    phases = [callback.phase(epoch) for epoch in range(1, 12)]
+    assert phases == ["warmup"] * 2 + ["mixup"] * 3 + ["mix"] * 4 + ["unmixed"] * 2
+    assert [e for e in range(1, 15) if callback.updates_targets(e)] == [6, 8]
+    callback.mix_end = None
     assert [e for e in range(1, 12) if callback.updates_targets(e)] == [6, 8, 10]
     callback.mixup_alpha = 0
     assert [callback.phase(epoch) for epoch in range(1, 7)] == ["warmup"] * 5 + ["mix"]
@@ -151,11 +153,44 @@ def test_neighbors_are_chosen_by_what_the_data_say():
 
 def test_auto_schedule_updates_about_eighteen_times():
     for epochs in (60, 100, 300):
-        start, every = auto_schedule(3, epochs)
-        assert start == epochs // 10
-        assert 16 <= len(range(start, epochs + 1, every)) <= 19
-    assert auto_schedule(5, 100, 40, 7) == (40, 7)
-    assert auto_schedule(20, 100)[0] == 21  # after an epoch of mixup
+        start, end, every = auto_schedule(3, epochs)
+        assert (start, end) == (epochs // 10, epochs * 4 // 5)
+        assert 16 <= len(range(start, end + 1, every)) <= 22
+    assert auto_schedule(5, 100, 40, 60, 7) == (40, 60, 7)
+    assert auto_schedule(20, 100).start == 21  # after an epoch of mixup
+    assert auto_schedule(20, 100, start=85) == (85, 94, 1)  # ten epochs of mixing
+    assert auto_schedule(20, 100, start=95) == (95, 100, 1)
+
+
+def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
+    X, y, _ = blobs
+    seen = []
+
+    class Spy(MixNeighbors):
+        def on_batch_begin(self, net, batch, training=False, **kwargs):
+            before = batch[0].clone()
+            super().on_batch_begin(net, batch=batch, training=training, **kwargs)
+            same = isinstance(batch[1], torch.Tensor) and torch.equal(batch[0], before)
+            seen.append((len(net.history), same))
+
+        def on_epoch_end(self, net, **kwargs):
+            tables.append(net.criterion_.targets.clone())
+            super().on_epoch_end(net, **kwargs)
+
+    tables = []
+    clf = SyntheticMixClassifier(max_epochs=10, random_state=0)
+    schedule = {"warmup_epochs": 2, "mix_start": 3, "mix_end": 7, "target_update_every": 1}
+    clf._label_callback = lambda pilot: Spy(**schedule)
+    clf.fit(X, y)
+    assert all(same == (epoch in (1, 8, 9, 10)) for epoch, same in seen)
+    assert not torch.equal(tables[5], tables[6])
+    assert torch.equal(tables[6], tables[9])
+
+
+def test_mixing_that_ends_before_it_begins_warns(blobs):
+    X, y, _ = blobs
+    with pytest.warns(UserWarning, match="mix_end must be at least mix_start .* mix_end=2 and mix"):
+        SyntheticMixClassifier(warmup_epochs=1, mix_start=3, mix_end=2, max_epochs=6).fit(X, y)
 
 
 class ConstantNet(nn.Module):
@@ -179,7 +214,8 @@ def test_targets_follow_the_closed_form_and_flip_at_the_seventh_confident_update
     )
     for updates, flips in ((6, False), (7, True)):
         with warnings.catch_warnings(action="ignore"):  # six updates are too few, and it says so
-            clf.set_params(max_epochs=1 + updates, target_update_every=1).fit(X, y)
+            clf.set_params(max_epochs=2 + updates, mix_end=1 + updates, target_update_every=1)
+            clf.fit(X, y)
         kept = 0.9**updates
         expected = kept * np.eye(2)[y] + (1 - kept) * np.array([0, 1])
         np.testing.assert_allclose(clf.soft_labels_, expected, atol=1e-5)
@@ -314,6 +350,7 @@ def test_held_out_batches_are_never_mixed(blobs):
         ({"n_neighbors": 0}, "n_neighbors == 0, must be >= 1"),
         ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
         ({"mix_start": "soon"}, "mix_start must be 'auto' or a number, got 'soon'"),
+        ({"mix_end": 0}, "mix_end == 0, must be >= 1"),
         ({"target_momentum": 2.0}, "target_momentum == 2.0, must be <= 1"),
         ({"target_update_every": 0}, "target_update_every == 0"),
         ({"mixup_alpha": -1.0}, "mixup_alpha == -1.0, must be >= 0"),
