@@ -94,7 +94,8 @@ def test_images_are_the_rows_of_x_channels_last(fitted):
 def test_phases_are_shaded_and_the_curves_are_the_history(fitted):
     clf, _ = fitted
     display = TrainingDisplay.from_estimator(clf)
-    assert [span.get_label() for span in display.spans_] == ["warmup", "mixup", "mix"]
+    phases = ["warmup", "mixup", "mix", "unmixed"]
+    assert [span.get_label() for span in display.spans_] == phases
     for name, line in display.lines_.items():
         np.testing.assert_allclose(line.get_ydata(), clf.history_[:, name])
 
