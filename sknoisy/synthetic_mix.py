@@ -14,7 +14,7 @@ from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_
 from sknoisy.neighbor_mixing import MixNeighbors
 
 MIXED = 0.8  # the share of the epochs after which mixing ends
-FEWEST_MIXED = 10  # epochs, where there are so many: updates enough for labels to flip
+FEWEST_UPDATES = 10  # before mixing ends, so that labels flip at momentum 0.9
 
 
 class Schedule(NamedTuple):
@@ -27,10 +27,13 @@ class Schedule(NamedTuple):
 
 def auto_schedule(warmup: int, max_epochs: int, start="auto", end="auto", every="auto") -> Schedule:
     """Return the epochs of mixing and of updates, after the epoch that ends the warm-up."""
+    last = max_epochs if end == "auto" else min(end, max_epochs)
     if start == "auto":
-        start = min(max(warmup + 1, round(max_epochs / 10)), max_epochs)
+        start = min(max(warmup + 1, round(max_epochs / 10)), last)
     if end == "auto":
-        end = max(start, min(max(round(MIXED * max_epochs), start + FEWEST_MIXED - 1), max_epochs))
+        enough = start + FEWEST_UPDATES * (1 if every == "auto" else every) - 1
+        last = min(max(round(MIXED * max_epochs), enough), max_epochs)
+    end = max(start, last)
     if every == "auto":
         every = max(1, round((end - start + 1) / 18))
     return Schedule(start, end, every)
@@ -40,14 +43,7 @@ def warn_if_idle(max_epochs, schedule, momentum):
     """Warn where no label can be corrected."""
     start, end, every = schedule
     n_updates = len(range(start, min(end, max_epochs) + 1, every))
-    if n_updates == 0 and end < start:
-        warnings.warn(
-            f"mix_end must be at least mix_start for any label to be corrected, got mix_end={end}"
-            f" and mix_start={start}.",
-            UserWarning,
-            stacklevel=6,
-        )
-    elif n_updates == 0:
+    if n_updates == 0:
         warnings.warn(
             f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
             f"{max_epochs} and mix_start={start}.",
@@ -99,13 +95,14 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
     mix_end : 'auto' or int >= 1, default='auto'
         The last epoch of neighbour mixing and of updates; the rows of the epochs after it are as
-        they will be in prediction. 'auto' is four fifths of `max_epochs`, but leaves 10 epochs of
-        mixing; the authors mix to the end.
+        they will be in prediction. 'auto' is four fifths of `max_epochs`, or where 10 updates end
+        if that is later; a short fit mixes to its end, as the authors do, and as any number of
+        `max_epochs` or more says.
     target_momentum : float in [0, 1], default=0.9
         Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
-        Epochs between updates of the soft labels, from `mix_start` on. 'auto' gives about 18
-        updates.
+        Epochs between updates of the soft labels, from `mix_start` to `mix_end`. 'auto' gives
+        about 18 updates.
     mixup_alpha : float >= 0, default=1.0
         Shares of random mixup come from Beta(alpha, alpha); 0 leaves random mixup out.
     mixup_loss : {'linear', 'ce'}, default='linear'
@@ -171,7 +168,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         a distribution.
     clean_probability_ : ndarray of shape (n_samples,)
         By the losses at the start of the last epoch of mixing, the probability that the class
-        which a row's soft label favours is right ("w").
+        which a row's soft label favours is right ("w"); with rows held out, by their losses at
+        the end.
     n_neighbors_ : int or None
         Neighbours that a row was mixed with; None if training ended before 'auto' chose.
     n_features_in_ : int
@@ -293,6 +291,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.mix_start, "mix_start", Integral, 1, auto=True)
         check_number(self.mix_end, "mix_end", Integral, 1, auto=True)
+        if "auto" not in (self.mix_start, self.mix_end) and self.mix_end < self.mix_start:
+            raise ValueError(
+                f"mix_end must be at least mix_start, got mix_end={self.mix_end} and"
+                f" mix_start={self.mix_start}; raise mix_end."
+            )
         check_number(self.target_momentum, "target_momentum", Real, 0, 1)
         check_number(self.target_update_every, "target_update_every", Integral, 1, auto=True)
         check_number(self.mixup_alpha, "mixup_alpha", Real, 0)

@@ -175,9 +175,10 @@ def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
 
         def on_epoch_end(self, net, **kwargs):
             tables.append(net.criterion_.targets.clone())
+            clean.append(net.criterion_.clean_probability.clone())
             super().on_epoch_end(net, **kwargs)
 
-    tables = []
+    tables, clean = [], []
     clf = SyntheticMixClassifier(max_epochs=10, random_state=0)
     schedule = {"warmup_epochs": 2, "mix_start": 3, "mix_end": 7, "target_update_every": 1}
     clf._label_callback = lambda pilot: Spy(**schedule)
@@ -185,12 +186,17 @@ def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
     assert all(same == (epoch in (1, 8, 9, 10)) for epoch, same in seen)
     assert not torch.equal(tables[5], tables[6])
     assert torch.equal(tables[6], tables[9])
+    assert not torch.equal(clean[5], clean[6])
+    assert torch.equal(clean[6], clean[9])
+    np.testing.assert_array_equal(clf.clean_probability_, clean[6])
 
 
-def test_mixing_that_ends_before_it_begins_warns(blobs):
-    X, y, _ = blobs
-    with pytest.warns(UserWarning, match="mix_end must be at least mix_start .* mix_end=2 and mix"):
-        SyntheticMixClassifier(warmup_epochs=1, mix_start=3, mix_end=2, max_epochs=6).fit(X, y)
+def test_an_end_beyond_the_last_epoch_mixes_to_it():
+    for end in (50, 60, 1000):
+        assert auto_schedule(3, 50, end=end) == (5, 50, 3)
+    assert auto_schedule(3, 50, start=60) == (60, 60, 1)  # never reached, and said so
+    assert auto_schedule(20, 50, end=10)[:2] == (10, 10)
+    assert auto_schedule(2, 40, every=5)[:2] == (4, 40)  # until ten updates
 
 
 class ConstantNet(nn.Module):
@@ -351,6 +357,7 @@ def test_held_out_batches_are_never_mixed(blobs):
         ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
         ({"mix_start": "soon"}, "mix_start must be 'auto' or a number, got 'soon'"),
         ({"mix_end": 0}, "mix_end == 0, must be >= 1"),
+        ({"mix_start": 3, "mix_end": 2}, "mix_end must be at least mix_start, got mix_end=2 and"),
         ({"target_momentum": 2.0}, "target_momentum == 2.0, must be <= 1"),
         ({"target_update_every": 0}, "target_update_every == 0"),
         ({"mixup_alpha": -1.0}, "mixup_alpha == -1.0, must be >= 0"),
