@@ -469,6 +469,8 @@ def test_a_memory_map_stays_on_disk(method, tmp_path, monkeypatch):
 def test_mixed_precision_comes_close_and_losses_stay_in_float32(method, digits, amp):
     X, y = digits
     fast = {**FAST, "max_epochs": 8, "batch_size": 32}
+    if method is MetaLabelNetClassifier:
+        fast["given_weight"] = 0.0  # counts of predicted classes jump
     expected = method(**fast).fit(X, y)
     clf = method(**fast, amp=amp).fit(X, y)
     assert clf.soft_labels_.dtype == np.float32
