@@ -41,11 +41,11 @@ ESTIMATORS = [
         restore_best=True,
         optimizer=torch.optim.AdamW,
         lr=0.005,
-        max_epochs=40,
+        max_epochs=30,
     ),
     SyntheticMixClassifier(max_epochs=30),
     SyntheticMixClassifier(
-        n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=40
+        n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=30
     ),
 ]
 
