@@ -79,8 +79,12 @@ def make(method, epochs, **recipe):
     if method == "ALRClassifier":
         return ALRClassifier(warmup_epochs=epochs // 10, **recipe)
     if method == "SyntheticMixClassifier":
-        phases = {"warmup_epochs": 3, "mix_start": epochs // 5, "mix_end": epochs}
-        phases["target_update_every"] = 1
+        phases = {
+            "warmup_epochs": 3,
+            "mix_start": epochs // 5,
+            "mix_end": epochs,
+            "target_update_every": 1,
+        }
         return SyntheticMixClassifier(n_neighbors=1, mixup_loss="ce", **phases, **recipe)
     return MetaLabelNetClassifier(warmup_epochs=epochs // 4, **recipe)
 

@@ -33,16 +33,15 @@ def auto_schedule(warmup: int, max_epochs: int, start="auto", end="auto", every=
     if end == "auto":
         enough = start + FEWEST_UPDATES * (1 if every == "auto" else every) - 1
         last = min(max(round(MIXED * max_epochs), enough), max_epochs)
-    end = max(start, last)
     if every == "auto":
-        every = max(1, round((end - start + 1) / 18))
-    return Schedule(start, end, every)
+        every = max(1, round((last - start + 1) / 18))
+    return Schedule(start, last, every)
 
 
 def warn_if_idle(max_epochs, schedule, momentum):
     """Warn where no label can be corrected."""
     start, end, every = schedule
-    n_updates = len(range(start, min(end, max_epochs) + 1, every))
+    n_updates = len(range(start, end + 1, every))
     if n_updates == 0:
         warnings.warn(
             f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="

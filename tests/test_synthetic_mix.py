@@ -194,7 +194,7 @@ def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
 def test_an_end_beyond_the_last_epoch_mixes_to_it():
     for end in (50, 60, 1000):
         assert auto_schedule(3, 50, end=end) == (5, 50, 3)
-    assert auto_schedule(3, 50, start=60) == (60, 60, 1)  # never reached, and said so
+    assert auto_schedule(3, 50, start=60) == (60, 50, 1)  # never reached, and said so
     assert auto_schedule(20, 50, end=10)[:2] == (10, 10)
     assert auto_schedule(2, 40, every=5)[:2] == (4, 40)  # until ten updates
 
