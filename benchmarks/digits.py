@@ -25,6 +25,7 @@ SYNTHETIC_MIX_AUTHORS = {
     "warmup_epochs": 10,
     "mix_start": 60,
     "mix_end": 300,
+    "max_noise_rate": 1.0,
     "max_epochs": 300,
     "target_momentum": 0.9,
     "target_update_every": 10,

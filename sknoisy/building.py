@@ -168,7 +168,7 @@ class NetBuilder:
 
         max_epochs = self._epochs_of(X)
         pilot = Pilot(
-            make_pilot, X, len(labels), max_epochs, self._steps_per_epoch(X), found_warmup
+            make_pilot, X, labels, weights, max_epochs, self._steps_per_epoch(X), found_warmup
         )
         seed = np.random.RandomState(torch.initial_seed() % MAX_SEED).randint(MAX_SEED)
         with seeded(seed, device):  # the fit's own draws stay the same

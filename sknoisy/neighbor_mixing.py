@@ -129,6 +129,7 @@ class MixNeighbors(LabelCallback):
         warmup_epochs=3,
         mix_start=10,
         mix_end=None,
+        max_noise_rate=1.0,
         target_momentum=0.9,
         target_update_every=5,
         mixup_alpha=1.0,
@@ -141,6 +142,7 @@ class MixNeighbors(LabelCallback):
         self.warmup_epochs = warmup_epochs
         self.mix_start = mix_start
         self.mix_end = mix_end
+        self.max_noise_rate = max_noise_rate
         self.target_momentum = target_momentum
         self.target_update_every = target_update_every
         self.mixup_alpha = mixup_alpha
@@ -291,6 +293,15 @@ class MixNeighbors(LabelCallback):
         own = torch.arange(n_rows, device=rows.device)[:, None]
         matrix = mixing_matrix(weights, torch.cat([own, positions], dim=1), len(rows))
         return X, rows, matrix
+
+    @torch.no_grad()
+    def on_epoch_end(self, net, **kwargs):
+        """When mixing ends, put back more corrected labels than can have been wrong."""
+        epoch = len(net.history)
+        last = net.max_epochs if self.mix_end is None else min(self.mix_end, net.max_epochs)
+        if epoch == last and self.phase(epoch) == "mix":
+            net.criterion_.put_back(self.max_noise_rate)
+        super().on_epoch_end(net, **kwargs)
 
     def on_train_end(self, net, **kwargs):
         """Judge rows that no epoch has judged: held-out ones, or all if mixing never began."""

@@ -97,6 +97,13 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         they will be in prediction. 'auto' is four fifths of `max_epochs`, or where 10 updates end
         if that is later; a short fit mixes to its end, as the authors do, and as any number of
         `max_epochs` or more says.
+    max_noise_rate : 'auto' or float in [0, 1], default='auto'
+        The share of the labels that can be wrong, at most. When mixing ends, so many rows, those
+        whose given label has become least probable, keep their soft label; the others get their
+        given one back. 'auto' is told by how often a row and its nearest other row have one label,
+        see `highest_noise_rate`. Neighbours that are mistaken alike make it too low: where labels
+        come from rules, or go wrong by regions, pass 1, which puts nothing back, as the authors
+        have it. Found: `max_noise_rate_`.
     target_momentum : float in [0, 1], default=0.9
         Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
@@ -171,6 +178,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         the end.
     n_neighbors_ : int or None
         Neighbours that a row was mixed with; None if training ended before 'auto' chose.
+    max_noise_rate_ : float
+        The largest share of labels that were taken for wrong.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -189,12 +198,13 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     Notes
     -----
     The authors' setting, for images: ``SyntheticMixClassifier(module, n_neighbors=1,
-    warmup_epochs=10, mix_start=60, mix_end=300, max_epochs=300, target_momentum=0.9,
-    target_update_every=10, mixup_alpha=1.0, mixup_loss='linear', optimizer=torch.optim.SGD,
-    lr=0.02, optimizer__momentum=0.9, optimizer__weight_decay=1e-3, batch_size=128,
-    callbacks=[LRScheduler(CosineAnnealingWarmRestarts, T_0=10, eta_min=1e-3)])``, with skorch's
-    LRScheduler and torch's scheduler. Their code draws its warm-up batches in order and reports
-    the best epoch on the test set; this library shuffles always and keeps the last epoch.
+    warmup_epochs=10, mix_start=60, mix_end=300, max_epochs=300, max_noise_rate=1.0,
+    target_momentum=0.9, target_update_every=10, mixup_alpha=1.0, mixup_loss='linear',
+    optimizer=torch.optim.SGD, lr=0.02, optimizer__momentum=0.9, optimizer__weight_decay=1e-3,
+    batch_size=128, callbacks=[LRScheduler(CosineAnnealingWarmRestarts, T_0=10,
+    eta_min=1e-3)])``, with skorch's LRScheduler and torch's scheduler. Their code draws its
+    warm-up batches in order and reports the best epoch on the test set; this library shuffles
+    always and keeps the last epoch.
 
     An epoch of mixing costs about 1.67 times one of cross-entropy: a forward pass to judge the
     rows and one for the neighbours' features.
@@ -222,6 +232,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         warmup_epochs="auto",
         mix_start="auto",
         mix_end="auto",
+        max_noise_rate="auto",
         target_momentum=0.9,
         target_update_every="auto",
         mixup_alpha=1.0,
@@ -267,6 +278,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         self.warmup_epochs = warmup_epochs
         self.mix_start = mix_start
         self.mix_end = mix_end
+        self.max_noise_rate = max_noise_rate
         self.target_momentum = target_momentum
         self.target_update_every = target_update_every
         self.mixup_alpha = mixup_alpha
@@ -285,6 +297,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         """How many neighbours a row was mixed with."""
         return dict(self._fitted_net().callbacks_)["labels"].n_neighbors_
 
+    @property
+    def max_noise_rate_(self):
+        """The `max_noise_rate` that fit used: as given, or as found."""
+        return dict(self._fitted_net().callbacks_)["labels"].max_noise_rate
+
     def _check_params(self):
         check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
@@ -295,6 +312,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
                 f"mix_end must be at least mix_start, got mix_end={self.mix_end} and"
                 f" mix_start={self.mix_start}; raise mix_end."
             )
+        check_number(self.max_noise_rate, "max_noise_rate", Real, 0, 1, auto=True)
         check_number(self.target_momentum, "target_momentum", Real, 0, 1)
         check_number(self.target_update_every, "target_update_every", Integral, 1, auto=True)
         check_number(self.mixup_alpha, "mixup_alpha", Real, 0)
@@ -315,12 +333,16 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         n_neighbors = self.n_neighbors
         if n_neighbors == "auto" and not is_reliable:
             n_neighbors = 1
+        max_noise_rate = self.max_noise_rate
+        if max_noise_rate == "auto":
+            max_noise_rate = pilot.highest_noise_rate()
         warn_if_idle(pilot.max_epochs, schedule, self.target_momentum)
         return MixNeighbors(
             n_neighbors=n_neighbors,
             warmup_epochs=warmup,
             mix_start=schedule.start,
             mix_end=schedule.end,
+            max_noise_rate=max_noise_rate,
             target_momentum=self.target_momentum,
             target_update_every=schedule.every,
             mixup_alpha=self.mixup_alpha,

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32, soft_cross_entropy
+from sknoisy.noise_rate import highest_noise_rate
 from sknoisy.targets import LabelCallback
 
 HELD_OUT_ROWS = 10  # one row in so many
@@ -128,8 +129,10 @@ class Pilot:
         `train_split` for estimators that have none.
     X : array-like of shape (n_rows, ...) or CSR matrix
         The inputs.
-    n_labels : int
-        How many of the rows, the first ones, have a label.
+    labels : ndarray of shape (n_labels,)
+        Class numbers, as given, of the rows that have one: the first ones.
+    weights : Tensor of shape (n_labels,) or None
+        What each of these rows weighs.
     max_epochs : int
         Epochs of the whole fit.
     steps_per_epoch : int
@@ -140,7 +143,8 @@ class Pilot:
 
     make_net: Callable[..., NeuralNet]
     X: object
-    n_labels: int
+    labels: np.ndarray
+    weights: Tensor | None
     max_epochs: int
     steps_per_epoch: int
     found: tuple | None = None
@@ -158,11 +162,15 @@ class Pilot:
         """
         if self.found is None:
             limit = self.max_epochs // 2
-            if limit > 1 and self.n_labels >= FEWEST_ROWS:
+            if limit > 1 and len(self.labels) >= FEWEST_ROWS:
                 self.found = self._train(limit)
             else:
                 self.found = Memorisation(max(1, min(self.epochs_of(20), limit)))
         return Memorisation(*self.found)
+
+    def highest_noise_rate(self) -> float:
+        """Return the share of labels that can be wrong, as nearest neighbours tell."""
+        return highest_noise_rate(self.X, self.labels, self.weights)
 
     def _train(self, limit):
         patience = max(PATIENT_EPOCHS, math.ceil(PATIENT_STEPS / self.steps_per_epoch))
@@ -178,6 +186,6 @@ class Pilot:
 
     def hold_out(self, dataset, y=None):
         """Split a tenth of the labelled rows off, drawn by numpy's global generator."""
-        order = np.random.permutation(self.n_labels)  # noqa: NPY002 - the one that fit seeds
-        n_held_out = self.n_labels // HELD_OUT_ROWS
+        order = np.random.permutation(len(self.labels))  # noqa: NPY002 - the one that fit seeds
+        n_held_out = len(self.labels) // HELD_OUT_ROWS
         return Subset(dataset, order[n_held_out:]), Subset(dataset, order[:n_held_out])

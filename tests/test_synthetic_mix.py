@@ -116,7 +116,7 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
 
 def test_unreliable_predictions_mean_one_neighbour():
     for reliability, chosen in ((0.9, "auto"), (0.6, 1)):
-        pilot = Pilot(None, None, 1000, 100, steps_per_epoch=8, found=(5, 50.0, reliability))
+        pilot = Pilot(None, None, np.zeros(0), None, 100, 8, found=(5, 50.0, reliability))
         assert SyntheticMixClassifier()._label_callback(pilot).n_neighbors == chosen
         assert SyntheticMixClassifier(n_neighbors=4)._label_callback(pilot).n_neighbors == 4
 
@@ -358,6 +358,8 @@ def test_held_out_batches_are_never_mixed(blobs):
         ({"mix_start": "soon"}, "mix_start must be 'auto' or a number, got 'soon'"),
         ({"mix_end": 0}, "mix_end == 0, must be >= 1"),
         ({"mix_start": 3, "mix_end": 2}, "mix_end must be at least mix_start, got mix_end=2 and"),
+        ({"max_noise_rate": 1.5}, "max_noise_rate == 1.5, must be <= 1"),
+        ({"max_noise_rate": "most"}, "max_noise_rate must be 'auto' or a number, got 'most'"),
         ({"target_momentum": 2.0}, "target_momentum == 2.0, must be <= 1"),
         ({"target_update_every": 0}, "target_update_every == 0"),
         ({"mixup_alpha": -1.0}, "mixup_alpha == -1.0, must be >= 0"),

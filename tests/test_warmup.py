@@ -101,9 +101,9 @@ def test_few_rows_or_epochs_need_no_pilot():
     def fail(*args):
         raise AssertionError("a pilot was trained")
 
-    few_rows = Pilot(fail, np.zeros((40, 2)), 40, 100, steps_per_epoch=1)
+    few_rows = Pilot(fail, np.zeros((40, 2)), np.zeros(40), None, 100, steps_per_epoch=1)
     assert few_rows.memorisation() == (20, None, 1.0)
-    few_epochs = Pilot(fail, np.zeros((400, 2)), 400, 3, steps_per_epoch=4)
+    few_epochs = Pilot(fail, np.zeros((400, 2)), np.zeros(400), None, 3, steps_per_epoch=4)
     assert few_epochs.memorisation().begins == 1
     assert [few_epochs.epochs_of(steps) for steps in (1, 8, 65)] == [1, 2, 16]
 
