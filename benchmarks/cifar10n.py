@@ -83,10 +83,11 @@ def make(method, epochs, **recipe):
             "warmup_epochs": 3,
             "mix_start": epochs // 5,
             "mix_end": epochs,
+            "max_noise_rate": 1.0,
             "target_update_every": 1,
         }
         return SyntheticMixClassifier(n_neighbors=1, mixup_loss="ce", **phases, **recipe)
-    return MetaLabelNetClassifier(warmup_epochs=epochs // 4, **recipe)
+    return MetaLabelNetClassifier(warmup_epochs=epochs // 4, meta_every=1, **recipe)
 
 
 def run(method, train, test, votes, recipe, seed):

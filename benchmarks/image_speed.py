@@ -188,11 +188,12 @@ def main(repeats, device, amp):
         warmup_epochs=1,
         mix_start=2,
         mix_end=EPOCHS + 1,
+        max_noise_rate=1.0,
         target_update_every=99,
         target_momentum=0.0,
         **shared,
     )
-    meta = MetaLabelNetClassifier(warmup_epochs=1, virtual_lr=5.0, **shared)
+    meta = MetaLabelNetClassifier(warmup_epochs=1, meta_every=1, virtual_lr=5.0, **shared)
     trusted = {"trusted": np.arange(N) < N_TRUSTED}
     jobs = {
         "plain": lambda: fit_seconds(plain, 2, X, y),

@@ -67,6 +67,8 @@ class LookAhead:
         The same for the module's CUDA device.
     weights : Tensor of shape (B,) or None
         What each row's loss is multiplied by.
+    class_weights : Tensor of shape (C,) or None
+        What trusted rows of each class count.
     gradient_scale : float
         By how much the graph of `logits` scales gradients up, for half precision.
     """
@@ -82,6 +84,7 @@ class LookAhead:
     generator_state: Tensor
     cuda_state: Tensor | None = None
     weights: Tensor | None = None
+    class_weights: Tensor | None = None
     gradient_scale: float = 1.0
 
     def parameters(self) -> dict[str, Tensor]:
@@ -123,7 +126,11 @@ class LookAhead:
     def trusted_loss(self, parameters: dict[str, Tensor]) -> Tensor:
         """Return the cross-entropy of the trusted batch at other parameters."""
         with torch.random.fork_rng([] if self.cuda_state is None else [self.X.device]):
-            return cross_entropy(self.call(parameters, self.trusted_X), self.trusted_y)
+            logits = self.call(parameters, self.trusted_X)
+            weights = self.class_weights
+            return cross_entropy(
+                logits, self.trusted_y, None if weights is None else weights.to(logits.dtype)
+            )
 
     def direction(self) -> dict[str, Tensor]:
         """Return u, the gradient of the trusted loss at theta'."""

@@ -1,7 +1,7 @@
-"""The equations of MetaLabelNet's labels: losses of given, generated and trusted ones, and noise.
+"""The equations of MetaLabelNet's labels: losses of given, generated and trusted ones.
 
 Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
-IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code. The transition is ours.
+IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 """
 
 import torch
@@ -9,8 +9,6 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from sknoisy.functional import at_least_float32, weighted_mean
-
-PSEUDO_ROWS = 5.0  # a class, spread over all labels, where a transition is estimated
 
 
 def given_labels_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -46,19 +44,15 @@ def with_trusted_rows(
     loss,
     n_trusted: int,
     trusted_weight: float,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
-    """`loss` of the batch, plus the weighted cross-entropy of the last `n_trusted` rows."""
+    """`loss` of the batch, plus the weighted cross-entropy of the last `n_trusted` rows.
+
+    Of these, each class counts what `class_weights` (C,) says.
+    """
     n = len(logits) - n_trusted
-    trusted = given_labels_loss(logits[n:], targets[n:])
+    of_trusted = None if class_weights is None else targets[n:] @ class_weights
+    trusted = given_labels_loss(logits[n:], targets[n:], of_trusted)
     return loss(logits[:n], targets[:n], None if weights is None else weights[:n]) + (
         trusted_weight * trusted
     )
-
-
-def log_transition(counts: Tensor) -> Tensor:
-    """Return the log-probability (C, C) of each given label (column) for each class (row).
-
-    From counts (C, C) of rows, with five more a class that are spread over all labels.
-    """
-    counts = counts + PSEUDO_ROWS / len(counts)
-    return (counts / counts.sum(dim=1, keepdim=True)).log()

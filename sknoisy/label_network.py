@@ -12,19 +12,16 @@ import torch
 from skorch.utils import to_device
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.utils import clip_grad_norm_
 
 from sknoisy.data import RowDataset
 from sknoisy.features import find_feature_layer, pass_through, plain
 from sknoisy.functional import at_least_float32
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
-from sknoisy.label_losses import (
-    generated_labels_loss,
-    given_labels_loss,
-    log_transition,
-    with_trusted_rows,
-)
+from sknoisy.label_losses import generated_labels_loss, given_labels_loss, with_trusted_rows
 from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
 from sknoisy.targets import LabelCallback
+from sknoisy.transition import class_shares, limit_noise, log_transition, noise_rate
 from sknoisy.trusted import TrustedBatches, lowest_losses
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
@@ -43,8 +40,9 @@ class GenerateLabels(LabelCallback):
         Inputs and class numbers; None picks the rows of lowest loss after the warm-up.
     pinned : ndarray of int or None
         Rows of the table whose given label is right and stays.
-    warmup_epochs, meta_lr, virtual_lr, entropy_weight, given_weight, meta_batch_size, \
-trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradient
+    warmup_epochs, meta_lr, meta_every, virtual_lr, entropy_weight, given_weight, meta_batch_size, \
+trusted_weight, reduction, label_start, feature_layer, restore_best, class_prior, max_grad_norm, \
+hypergradient
         As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
     """
 
@@ -54,6 +52,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         pinned=None,
         warmup_epochs=30,
         meta_lr=1e-2,
+        meta_every=1,
         virtual_lr=1.0,
         entropy_weight=1.0,
         given_weight=1.0,
@@ -63,12 +62,15 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         label_start="classifier",
         feature_layer=None,
         restore_best=False,
+        class_prior="estimated",
+        max_grad_norm=None,
         hypergradient="auto",
     ):
         self.trusted = trusted
         self.pinned = pinned
         self.warmup_epochs = warmup_epochs
         self.meta_lr = meta_lr
+        self.meta_every = meta_every
         self.virtual_lr = virtual_lr
         self.entropy_weight = entropy_weight
         self.given_weight = given_weight
@@ -78,24 +80,27 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         self.label_start = label_start
         self.feature_layer = feature_layer
         self.restore_best = restore_best
+        self.class_prior = class_prior
+        self.max_grad_norm = max_grad_norm
         self.hypergradient = hypergradient
 
     def loss_at(self, epoch):
-        """Cross-entropy in the warm-up, then the loss to generated labels; trusted rows beside."""
-        loss = given_labels_loss
-        if epoch > self.warmup_epochs:
-            loss = partial(
-                generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_
-            )
+        """Cross-entropy in the warm-up, then the loss to generated labels, trusted rows beside."""
+        if epoch <= self.warmup_epochs:
+            return given_labels_loss
+        loss = partial(generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_)
         if not self.n_beside_:
             return loss
-        weight = self.trusted_weight
         return partial(
-            with_trusted_rows, loss=loss, n_trusted=self.n_beside_, trusted_weight=weight
+            with_trusted_rows,
+            loss=loss,
+            n_trusted=self.n_beside_,
+            trusted_weight=self.trusted_weight,
+            class_weights=self.class_weights_,
         )
 
     def on_train_begin(self, net, X=None, **kwargs):
-        """Lengthen the table: rows without a given label, then the trusted rows' labels."""
+        """Lengthen the table by the rows without a given label."""
         super().on_train_begin(net, **kwargs)
         table = net.criterion_.targets
         net.criterion_.lengthen(table.new_zeros(X.shape[0] - len(table), table.shape[1]))
@@ -106,10 +111,10 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         self.best_ = None
         self.best_epoch_ = 0
         if self.trusted is not None:
-            self.trust(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
+            self.trusted_data_ = RowDataset(self.trusted.X, self.trusted.labels)
 
     def trust(self, net, X, labels):
-        """Begin to use trusted rows: in the table, in look-ahead batches and beside each batch."""
+        """Begin to use trusted rows: at the end of the table, in batches, beside each batch."""
         table = net.criterion_.targets
         net.criterion_.lengthen(one_hot(labels, table.shape[1]).to(table))
         self.draw_from(net, X, labels)
@@ -132,7 +137,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
 
     @torch.no_grad()
     def begin(self, net, data, dataset_train):
-        """Cache the features of all rows; without trusted rows, trust those of lowest loss."""
+        """Cache the features of all rows, begin to trust, and see how labels come about."""
         table = net.criterion_.targets
         net.module_.eval()
         self.frozen_ = None
@@ -158,8 +163,9 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
             losses[rows] = cross_entropy(logits, given, reduction="none")
             predicted = one_hot(logits.argmax(dim=1), len(counts)).to(table)
             counts += predicted.T @ (table[rows] * counted[rows, None])
-        self.begin_offsets(net.criterion_, log_transition(counts))
-        if self.trusted is None:
+        if self.trusted is not None:
+            self.trust(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
+        else:
             rows = in_training[table[in_training].sum(dim=1).cpu() > 0]
             weights = net.criterion_.weights_of(rows)
             if weights is not None and (weights > 0).any():
@@ -168,7 +174,24 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
             self.chosen_ = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
             X = data.__getitems__(self.chosen_.numpy())[0].numpy()
             self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
+        confusion = self.confusion(net, len(counts)).to(counts)
+        shares = class_shares(counts, confusion)
+        self.class_weights_ = None
+        if self.class_prior == "estimated":
+            self.class_weights_ = shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
+        self.max_noise_rate_ = noise_rate(counts, confusion, shares)
+        counts = limit_noise(counts, self.max_noise_rate_)
+        self.begin_offsets(net.criterion_, log_transition(counts))
         self.begin_label_net(table)
+
+    def confusion(self, net, n_classes):
+        """Return how many trusted rows of each class are predicted as each (C, C)."""
+        confusion = torch.zeros(n_classes, n_classes)
+        for X, labels in net.get_iterator(self.trusted_data_, training=False):
+            predicted = pass_through(net, X, self.layer_)[0].argmax(dim=1).cpu()
+            found = labels.cpu() * n_classes + predicted
+            confusion += found.bincount(minlength=n_classes**2).view_as(confusion)
+        return confusion
 
     def begin_offsets(self, criterion, log_transition):
         """Write down what each row's given label adds to its generated logits; 0 without one."""
@@ -188,6 +211,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         same = heads == [p.shape for p in label_net.state_dict().values()]
         if self.label_start == "classifier" and same:  # a named layer may be no head
             label_net.load_state_dict(self.layer_.state_dict())
+        self.steps_ = 0
         self.label_net_ = label_net.to(self.features_.device)
         self.label_optimizer_ = torch.optim.Adam(
             self.label_net_.parameters(), lr=self.meta_lr, weight_decay=META_WEIGHT_DECAY
@@ -204,9 +228,12 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         if hasattr(self, "label_net_"):
             state["chosen"] = self.chosen_ if self.trusted is None else None
             state["features"] = self.features_
+            state["max_noise_rate"] = self.max_noise_rate_
             state["log_transition"] = self.log_transition_
+            state["class_weights"] = self.class_weights_
             state["frozen"] = None if self.frozen_ is None else self.frozen_.state_dict()
             state["label_net"] = self.label_net_.state_dict()
+            state["steps"] = self.steps_
             state["label_optimizer"] = self.label_optimizer_.state_dict()
             state["hypergradient"] = getattr(self, "hypergradient_", None)
         return state
@@ -222,14 +249,21 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
                 self.frozen_ = deepcopy(plain(net.module_)).eval()
                 self.frozen_.load_state_dict(state["frozen"])
                 self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
-            if state["chosen"] is not None:
+            if self.trusted is not None:
+                self.draw_from(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
+            else:
                 self.chosen_ = state["chosen"]
                 X = data.__getitems__(self.chosen_.numpy())[0].numpy()
                 self.draw_from(net, X, table[-len(self.chosen_) :].argmax(dim=1).cpu())
+            self.class_weights_ = state["class_weights"]
+            if self.class_weights_ is not None:
+                self.class_weights_ = self.class_weights_.to(net.device)
+            self.max_noise_rate_ = state["max_noise_rate"]
             self.features_ = state["features"].to(net.device)
             self.begin_offsets(net.criterion_, state["log_transition"].to(net.device))
             self.begin_label_net(table)
             self.label_net_.load_state_dict(state["label_net"])
+            self.steps_ = state["steps"]
             self.label_optimizer_.load_state_dict(state["label_optimizer"])
             if state["hypergradient"] is not None:
                 self.hypergradient_ = state["hypergradient"]
@@ -269,22 +303,33 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         return pass_through(net, X, self.frozen_layer_, module=self.frozen_)[1]
 
     def before_loss(self, net, logits, rows):
-        """Teach the label network by a look-ahead step, then write the labels it generates."""
+        """Teach the label network, now and then, and write the labels it generates."""
         if len(net.history) <= self.warmup_epochs:
             return
         n = len(logits) - self.n_beside_
         rows = rows[:n]
         features = self.features_of(net, rows)
+        if self.steps_ % self.meta_every == 0:
+            self.teach(net, logits[:n], features, rows)
+        self.steps_ += 1
+        with torch.no_grad():
+            net.criterion_.targets[rows] = self.label_logits(features, rows).softmax(dim=1)
+
+    def teach(self, net, logits, features, rows):
+        """Move the label network to where a step on its labels would help on trusted rows."""
         z = self.label_logits(features, rows)
-        gradient = self.hypergradient_of(self.look_ahead(net, logits[:n], z, rows))
+        gradient = self.hypergradient_of(self.look_ahead(net, logits, z, rows))
         is_scaled = getattr(net, "gradient_scale", 1.0) != 1
         if is_scaled and not gradient.isfinite().all():  # the optimizer skips this step as well
             gradient = torch.zeros_like(gradient)
         self.label_optimizer_.zero_grad()
         z.backward(gradient=gradient)
         self.label_optimizer_.step()
-        with torch.no_grad():
-            net.criterion_.targets[rows] = self.label_logits(features, rows).softmax(dim=1)
+
+    def on_grad_computed(self, net, **kwargs):
+        """Cut the gradient to its largest norm."""
+        if self.max_grad_norm is not None:
+            clip_grad_norm_(net.module_.parameters(), self.max_grad_norm)
 
     def look_ahead(self, net, logits, z, rows):
         """Return the look-ahead step of this batch, with a trusted batch of its own."""
@@ -301,6 +346,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
             generator_state=self.generator_state_,
             cuda_state=self.cuda_state_,
             weights=net.criterion_.weights_of(rows),
+            class_weights=self.class_weights_,
             gradient_scale=getattr(net, "gradient_scale", 1.0),
         )
 
@@ -351,7 +397,7 @@ trusted_weight, reduction, label_start, feature_layer, restore_best, hypergradie
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0
         if hasattr(self, "label_net_"):
             self.label_net_.cpu()
-        kept = {"label_net_", "hypergradient_", "best_epoch_", "n_meta_"}
+        kept = {"label_net_", "max_noise_rate_", "hypergradient_", "best_epoch_", "n_meta_"}
         fitted = {name for name in vars(self) if name.endswith("_")}
         for name in fitted - kept - {"handle_", "held_out_"}:
             delattr(self, name)

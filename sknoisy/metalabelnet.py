@@ -77,6 +77,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     meta_lr : float, default=0.0005
         Learning rate of the label network's Adam ("beta"); the authors, who begin it at random
         weights, take 0.01.
+    meta_every : int >= 1, default=2
+        Steps from one look-ahead to the next: the label network learns in each such step, and
+        generates labels in all. The authors look ahead in every step, 1, which takes half as long
+        again.
     virtual_lr : 'auto' or float > 0, default='auto'
         Length of the look-ahead step ("alpha"). 'auto' is ``max(1, 10 * lr / (1 - momentum))``; a
         step shorter than the real one teaches the wrong thing.
@@ -87,14 +91,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         What the given label counts in the labels that the classifier learns. Times this number,
         the log-probability that each class has been given this label joins the label network's
         logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
-        given labels of each class that the classifier then predicts. The authors do without: 0.
+        given labels of each class that the classifier then predicts; no more of them count as
+        wrong than the classifier's accuracy on the trusted rows, which it has not yet learned
+        from, leaves to noise. The authors do without: 0.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
         set is used whole.
     trusted_weight : float >= 0, default=0.5
         Weight of the cross-entropy of trusted rows, an eighth of the batch size beside each
-        batch: they also teach the classifier directly. The authors do without: 0.
+        batch: after the warm-up they also teach the classifier directly. The authors do without: 0.
     reduction : {'batchmean', 'mean'}, default='batchmean'
         Whether the classifier's loss is a mean over rows, or over rows and classes as in the
         authors' code.
@@ -112,6 +118,14 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     restore_best : bool, default=False
         Whether to return to the epoch of best accuracy on the trusted rows, the loss deciding
         ties, as the authors do. Rows that also teach the classifier directly judge it kindly.
+    class_prior : {'estimated', 'trusted'}, default='estimated'
+        The shares in which trusted rows count by class. 'estimated' are those of the training
+        rows, told when the warm-up ends by the given labels and by how often each class is
+        predicted: trusted rows may then be drawn class by class. 'trusted' are those of the trusted
+        rows, as the authors have it.
+    max_grad_norm : None or float > 0, default=1.0
+        Norm to which the gradient of a step is cut. Where labels are sure the reverse cross-entropy
+        is steep: a single batch could throw the classifier off. The authors do without: None.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
         inversely to the labels' counts.
@@ -168,6 +182,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     label_net_ : nn.Linear or None
         The label network, from features to logits of labels; None if training ended in the
         warm-up.
+    max_noise_rate_ : float or None
+        The share of the given labels, at most, that counted as wrong for `given_weight`; None if
+        training ended in the warm-up.
     hypergradient_ : str or None
         How the look-ahead was differentiated.
     best_epoch_ : int
@@ -193,12 +210,12 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     Notes
     -----
     The authors' procedure for CIFAR-10: ``MetaLabelNetClassifier(module, warmup_epochs=44,
-    max_epochs=120, meta_lr=1e-2, virtual_lr=1.0, entropy_weight=1.0, given_weight=0.0,
-    meta_batch_size=128, trusted_weight=0.0, reduction='mean', label_start='random',
-    restore_best=True, optimizer=torch.optim.SGD, lr=1e-2, optimizer__momentum=0.9,
-    optimizer__weight_decay=1e-4, batch_size=128, callbacks=[LRScheduler(MultiStepLR,
-    milestones=[41, 81], gamma=0.1)])``, with skorch's LRScheduler and torch's scheduler, and 5,000
-    trusted images.
+    max_epochs=120, meta_lr=1e-2, meta_every=1, virtual_lr=1.0, entropy_weight=1.0,
+    given_weight=0.0, meta_batch_size=128, trusted_weight=0.0, reduction='mean',
+    label_start='random', restore_best=True, class_prior='trusted', max_grad_norm=None,
+    optimizer=torch.optim.SGD, lr=1e-2, optimizer__momentum=0.9, optimizer__weight_decay=1e-4,
+    batch_size=128, callbacks=[LRScheduler(MultiStepLR, milestones=[41, 81], gamma=0.1)])``, with
+    skorch's LRScheduler and torch's scheduler, and 5,000 trusted images.
 
     References
     ----------
@@ -222,6 +239,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         *,
         warmup_epochs="auto",
         meta_lr=0.0005,
+        meta_every=2,
         virtual_lr="auto",
         entropy_weight=1.0,
         given_weight=1.0,
@@ -232,6 +250,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         label_start="classifier",
         feature_layer=None,
         restore_best=False,
+        class_prior="estimated",
+        max_grad_norm=1.0,
         class_weight=None,
         optimizer=torch.optim.SGD,
         lr="auto",
@@ -268,6 +288,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         )
         self.warmup_epochs = warmup_epochs
         self.meta_lr = meta_lr
+        self.meta_every = meta_every
         self.virtual_lr = virtual_lr
         self.entropy_weight = entropy_weight
         self.given_weight = given_weight
@@ -278,6 +299,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.label_start = label_start
         self.feature_layer = feature_layer
         self.restore_best = restore_best
+        self.class_prior = class_prior
+        self.max_grad_norm = max_grad_norm
 
     def fit(
         self,
@@ -337,6 +360,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         return self._callback_attribute("label_net_")
 
     @property
+    def max_noise_rate_(self):
+        """The share of the given labels, at most, that counted as wrong."""
+        return self._callback_attribute("max_noise_rate_")
+
+    @property
     def hypergradient_(self):
         """How the look-ahead was differentiated."""
         return self._callback_attribute("hypergradient_")
@@ -362,12 +390,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     def _check_params(self):
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
         check_number(self.meta_lr, "meta_lr", Real, 0)
+        check_number(self.meta_every, "meta_every", Integral, 1)
         check_number(self.virtual_lr, "virtual_lr", Real, 0, auto=True)
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
         check_number(self.given_weight, "given_weight", Real, 0)
         check_number(self.meta_batch_size, "meta_batch_size", Integral, 1, auto=True)
         check_number(self.trusted_weight, "trusted_weight", Real, 0)
         check_choice(self.reduction, "reduction", ("batchmean", "mean"))
+        if self.max_grad_norm is not None:
+            check_number(self.max_grad_norm, "max_grad_norm", Real, 0, closed="neither")
+        check_choice(self.class_prior, "class_prior", ("estimated", "trusted"))
         check_choice(self.label_start, "label_start", ("classifier", "random"))
         check_choice(self.hypergradient, "hypergradient", ("auto", *METHODS))
 
@@ -454,6 +486,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             pinned=pinned,
             warmup_epochs=warmup,
             meta_lr=self.meta_lr,
+            meta_every=self.meta_every,
             virtual_lr=virtual_lr,
             entropy_weight=self.entropy_weight,
             given_weight=self.given_weight,
@@ -463,5 +496,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             label_start=self.label_start,
             feature_layer=self.feature_layer,
             restore_best=self.restore_best,
+            class_prior=self.class_prior,
+            max_grad_norm=self.max_grad_norm,
             hypergradient=self.hypergradient,
         )

@@ -10,16 +10,17 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
-from torch.nn.functional import kl_div
+from torch.nn.functional import cross_entropy, kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
 from sknoisy.label_losses import (
     generated_labels_loss,
     given_labels_loss,
-    log_transition,
     with_trusted_rows,
 )
+from sknoisy.label_network import GenerateLabels
 from sknoisy.metalabelnet import auto_meta_batch_size, auto_virtual_lr, auto_warmup_epochs
+from sknoisy.transition import limit_noise, log_transition
 from sknoisy.trusted import TrustedBatches, lowest_losses, stratified_order
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
@@ -145,7 +146,12 @@ def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
 
     def fit(labels):
         clf = MetaLabelNetClassifier(
-            module, max_epochs=5, warmup_epochs=1, given_weight=0.0, random_state=0
+            module,
+            max_epochs=5,
+            warmup_epochs=1,
+            given_weight=0.0,
+            class_prior="trusted",
+            random_state=0,
         )
         make = clf._label_callback
 
@@ -157,9 +163,102 @@ def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
         clf._label_callback = without_warmup
         return clf.fit(X, labels, meta_X=X_meta, meta_y=y_meta)
 
-    first, second = fit(y), fit(np.random.default_rng(0).permutation(y))
+    first, second = fit(y), fit(np.random.default_rng(0).integers(0, 4, len(y)))
     np.testing.assert_array_equal(first.soft_labels_, second.soft_labels_)
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+class RememberWeights(Callback):
+    """Keeps what trusted rows of each class count, and the network after each epoch."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.weights_, self.states_ = [], []
+
+    def on_epoch_end(self, net, **kwargs):
+        labels = dict(net.callbacks_)["labels"]
+        self.weights_.append(getattr(labels, "class_weights_", None))
+        self.states_.append(net.module_.state_dict()["4.weight"].clone())
+
+
+def remembered(clf, *args, **fit_params):
+    clf = clf.set_params(callbacks=[("remember", RememberWeights())])
+    return dict(clf.fit(*args, **fit_params).net_.callbacks_)["remember"]
+
+
+def test_trusted_rows_are_not_learned_in_the_warmup_which_they_judge(split):
+    X, y, _, X_meta, y_meta = split
+    one = remembered(MetaLabelNetClassifier(**FAST), X, y, meta_X=X_meta, meta_y=y_meta)
+    other = remembered(MetaLabelNetClassifier(**FAST), X, y, meta_X=-X_meta, meta_y=y_meta)
+    same = [torch.equal(a, b) for a, b in zip(one.states_, other.states_, strict=True)]
+    assert same == [True, True, False, False, False, False]
+
+
+def test_trusted_rows_count_in_the_shares_of_the_training_rows_however_they_were_drawn(blobs):
+    X, _, true = blobs
+    X, true = X[true < 2], true[true < 2]  # two classes
+    rare = np.flatnonzero(true == 1)[60:]
+    X, true = np.delete(X, rare, axis=0), np.delete(true, rare)
+    share = (true == 1).mean()
+    for n_rare in (10, 30):
+        rows = np.r_[np.flatnonzero(true == 0)[:30], np.flatnonzero(true == 1)[:n_rare]]
+        given = {"meta_X": X[rows], "meta_y": true[rows]}
+        params = {**FAST, "warmup_epochs": 5}
+        weights = remembered(MetaLabelNetClassifier(**params), X, true, **given).weights_[-1]
+        counted = weights[1] * n_rare / (weights[0] * 30 + weights[1] * n_rare)
+        assert counted == pytest.approx(share, abs=0.03)
+        assert (weights[0] * 30 + weights[1] * n_rare) / len(rows) == pytest.approx(1)
+        clf = MetaLabelNetClassifier(**params, class_prior="trusted")
+        assert remembered(clf, X, true, **given).weights_ == [None] * 6
+
+
+def test_trusted_rows_are_weighed_beside_the_batch_and_in_the_look_ahead():
+    logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
+    both = {"loss": given_labels_loss, "n_trusted": 2, "trusted_weight": 0.5}
+    weights = torch.tensor([9.0, 3.0, 1.0])
+    loss = with_trusted_rows(logits, targets, **both, class_weights=weights)
+    trusted = cross_entropy(logits[4:], torch.tensor([1, 2]), reduction="none")
+    expected = given_labels_loss(logits[:4], targets[:4]) + 0.5 * (3 * trusted[0] + trusted[1]) / 2
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_label_network_looks_ahead_in_every_so_many_steps(split, monkeypatch):
+    X, y, _, X_meta, y_meta = split
+    steps = []
+    look_ahead = GenerateLabels.look_ahead
+
+    def spy(self, *args):
+        steps.append(self.steps_)
+        return look_ahead(self, *args)
+
+    monkeypatch.setattr(GenerateLabels, "look_ahead", spy)
+    per_epoch = -(-len(X) // 128)
+    for every in (1, 2, 3):
+        steps.clear()
+        MetaLabelNetClassifier(**FAST, meta_every=every).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+        assert steps == list(range(0, 4 * per_epoch, every))
+
+
+def test_gradients_are_cut_to_their_largest_norm(split):
+    X, y, _, X_meta, y_meta = split
+
+    class Norms(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.norms_ = []
+
+        def on_batch_end(self, net, training=False, **kwargs):
+            gradients = [p.grad.flatten() for p in net.module_.parameters()]
+            self.norms_.append(torch.cat(gradients).norm().item())
+
+    def norms(limit):
+        clf = MetaLabelNetClassifier(**FAST, max_grad_norm=limit, callbacks=[("norms", Norms())])
+        net = clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).net_
+        return np.array(dict(net.callbacks_)["norms"].norms_)
+
+    free, cut = norms(None), norms(0.3)
+    assert (free > 0.3).any()
+    assert (cut < 0.3 + 1e-5).all()
+    assert (cut > 0.29).any()
+    np.testing.assert_array_equal(norms(1e9), free)
 
 
 def test_a_transition_is_estimated_from_counts():
@@ -200,6 +299,7 @@ def test_the_given_label_shifts_the_logits_of_the_generated_one(split):
         soft_0, soft_1 = clf.soft_labels_[:10], clf.soft_labels_[10:20]
         np.testing.assert_allclose(soft_0, soft_1, atol=1e-6)  # the label network's alone
         found = with_1 - with_0
+        counts = limit_noise(counts, clf.max_noise_rate_)
         of_labels = log_transition(counts).T  # counted by predicted class
         expected = given_weight * (of_labels[1] - of_labels[0]).numpy()
         np.testing.assert_allclose(found[0], expected - expected[3], atol=1e-3)
@@ -345,10 +445,13 @@ def test_bad_trusted_rows_are_named(split, given, message):
     [
         ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
         ({"meta_lr": -1.0}, "meta_lr == -1.0"),
+        ({"meta_every": 0}, "meta_every == 0, must be >= 1"),
         ({"virtual_lr": "big"}, "virtual_lr must be 'auto' or a number"),
         ({"trusted_weight": -1.0}, "trusted_weight == -1.0"),
         ({"meta_batch_size": 0}, "meta_batch_size == 0"),
         ({"reduction": "sum"}, "reduction must be one of 'batchmean', 'mean', got 'sum'"),
+        ({"class_prior": "given"}, "class_prior must be one of 'estimated', 'trusted'"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm == 0.0, must be > 0"),
         ({"hypergradient": "exact"}, "hypergradient must be one of 'auto', 'jvp'"),
         ({"label_start": "zero"}, "label_start must be one of 'classifier', 'random'"),
     ],

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.datasets import make_blobs
+from torch.utils.data import TensorDataset
+
+from sknoisy import SyntheticMixClassifier
+from sknoisy.data import DatasetRows
+from sknoisy.noise import pair_noise, symmetric_noise
+from sknoisy.noise_rate import highest_noise_rate
+from sknoisy.transition import class_shares, limit_noise, noise_rate
+
+CLASSES = {"n_features": 5, "centers": 6, "random_state": 0}
+
+
+@pytest.mark.parametrize("noise", [symmetric_noise, pair_noise])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.35])
+def test_neighbours_tell_a_bound_of_the_noise_that_is_tight_where_classes_lie_apart(noise, rate):
+    X, y = make_blobs(2000, **CLASSES)
+    given = noise(y, rate, random_state=0)
+    wrong = (given != y).mean()
+    found = highest_noise_rate(X, given)
+    assert wrong - 0.03 <= found <= (wrong + 0.06 if found < 1 else 1)
+    assert found < 1 or wrong > 0.25
+    overlapping, y = make_blobs(2000, **CLASSES, cluster_std=3.0)
+    assert highest_noise_rate(overlapping, noise(y, rate, random_state=0)) >= found - 0.02
+
+
+def test_labels_by_chance_and_few_rows_bound_nothing():
+    X, y = make_blobs(500, **CLASSES)
+    assert highest_noise_rate(X, np.random.default_rng(0).permutation(y)) == 1
+    assert highest_noise_rate(X[:40], y[:40]) == 1
+    assert highest_noise_rate(np.ones((500, 5)), y) == 1  # one row, again and again
+
+
+def test_repeated_rows_are_no_witnesses_and_weights_count_like_them():
+    X, y = make_blobs(400, **CLASSES, cluster_std=3.0)
+    y = symmetric_noise(y, 0.1, random_state=0)
+    times = np.random.default_rng(0).integers(0, 4, len(y))
+    weighted = highest_noise_rate(X, y, torch.from_numpy(times))
+    shift, scale = X.repeat(times, 0).mean(0), X.repeat(times, 0).std(0)
+    X = (X - shift) / scale  # what rows are standardized by, whether repeated or not
+    assert highest_noise_rate(X.repeat(times, 0), y.repeat(times)) == pytest.approx(
+        highest_noise_rate(X, y, torch.from_numpy(times)), abs=0.02
+    )
+    assert weighted != highest_noise_rate(X, y)
+    blank = np.where(times == 0, 0, y)  # labels that weigh nothing
+    assert highest_noise_rate(X, blank, torch.from_numpy(times)) == pytest.approx(
+        weighted, abs=0.02
+    )
+
+
+def test_columns_are_standardized_and_other_rows_read_as_they_are():
+    X, y = make_blobs(600, **CLASSES, cluster_std=2.0)
+    X = X.astype(np.float32)
+    expected = highest_noise_rate(X, y)
+    assert highest_noise_rate(X * 1000 + 3, y) == expected
+    assert highest_noise_rate(X.reshape(600, 1, 5, 1), y) == expected
+    assert highest_noise_rate(DatasetRows(TensorDataset(torch.from_numpy(X))), y) == expected
+    text = sparse.csr_matrix(np.eye(6)[y] + sparse.random(600, 6, 0.3, random_state=0))
+    assert highest_noise_rate(text, y) < 0.1
+    assert highest_noise_rate(text, np.roll(y, 7)) == 1
+
+
+def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
+    X, y, true = blobs
+    fast = {"max_epochs": 12, "warmup_epochs": 2, "mix_start": 3, "target_update_every": 1}
+    fast |= {"target_momentum": 0.5, "random_state": 0}
+    free = SyntheticMixClassifier(**fast, max_noise_rate=1.0).fit(X, y)
+    assert (free.soft_labels_.argmax(1) != y).mean() > 0.2
+    kept = SyntheticMixClassifier(**fast, max_noise_rate=0.1).fit(X, y)
+    moved = kept.soft_labels_[np.arange(len(y)), y] < 1
+    assert moved.mean() == pytest.approx(0.1)
+    least = np.sort(free.soft_labels_[np.arange(len(y)), y])[moved.sum() - 1]
+    assert (free.soft_labels_[np.arange(len(y)), y][moved] <= least).all()  # the least probable
+    np.testing.assert_array_equal(kept.soft_labels_[moved], free.soft_labels_[moved])
+    clean = SyntheticMixClassifier(**fast).fit(X, true)
+    assert clean.max_noise_rate_ < 0.15
+    assert (clean.soft_labels_.argmax(1) != true).mean() <= clean.max_noise_rate_
+    given = SyntheticMixClassifier(**fast).fit(X, y)
+    assert given.max_noise_rate_ > 0.25
+
+
+def counts_of(shares, right, rate, n=100_000):
+    """Tables of a classifier right so often, of labels wrong so often, evenly, in n rows."""
+    n_classes = len(shares)
+
+    def spread(share):
+        off = (1 - share) / (n_classes - 1)
+        return off + (share - off) * torch.eye(n_classes, dtype=torch.float64)
+
+    predicted = spread(right)
+    labels = torch.tensor(shares, dtype=torch.float64)[:, None] * spread(1 - rate)
+    return n * predicted.T @ labels, predicted
+
+
+@pytest.mark.parametrize("trusted", [(500, 500, 500), (900, 500, 100)])
+def test_class_shares_and_noise_are_told_however_trusted_rows_were_drawn(trusted):
+    shares = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    counts, predicted = counts_of(shares.tolist(), 0.8, 0.3)
+    confusion = torch.tensor(trusted)[:, None] * predicted
+    found, given = class_shares(counts, confusion), counts.sum(0) / counts.sum()
+    assert found.sum() == pytest.approx(1)
+    assert (found - shares).abs().sum() < 0.75 * (given - shares).abs().sum()
+    rate = noise_rate(counts, confusion, shares)
+    assert 0.3 < rate < 0.3 + 0.06  # a standard error above
+    assert noise_rate(counts, confusion / 20, shares) > rate
+
+
+def test_trusted_rows_no_better_than_chance_leave_any_noise_possible():
+    counts, predicted = counts_of((0.5, 0.5), 0.5, 0.2)
+    assert noise_rate(counts, 50 * predicted, torch.tensor([0.5, 0.5])) == 1
+    clean, predicted = counts_of((0.5, 0.5), 0.9, 0.0)
+    assert noise_rate(clean, 1e9 * predicted, torch.tensor([0.5, 0.5])) < 1e-3
+
+
+def test_limiting_noise_keeps_rows_and_what_is_within_the_limit():
+    counts = torch.tensor([[60.0, 20.0, 0.0], [5.0, 10.0, 5.0], [0.0, 0.0, 100.0]])
+    limited = limit_noise(counts, 0.075)
+    torch.testing.assert_close(limited.sum(1), counts.sum(1))
+    assert 1 - limited.diag().sum() / limited.sum() == pytest.approx(0.075)
+    torch.testing.assert_close(limited[0, 1], torch.tensor(10.0))
+    assert limit_noise(counts, 0.16) is counts
+    torch.testing.assert_close(limit_noise(counts, 0.0), counts.sum(1).diag())
