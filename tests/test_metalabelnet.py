@@ -211,7 +211,24 @@ def test_trusted_rows_count_in_the_shares_of_the_training_rows_however_they_were
         assert remembered(clf, X, true, **given).weights_ == [None] * 6
 
 
-def test_trusted_rows_are_weighed_beside_the_batch_and_in_the_look_ahead():
+def test_the_estimated_shares_reach_both_losses_of_trusted_rows(split, monkeypatch):
+    X, y, _, X_meta, y_meta = split
+    weights = []
+    look_ahead = GenerateLabels.look_ahead
+
+    def spy(self, *args):
+        step = look_ahead(self, *args)
+        beside = self.loss_at(FAST["max_epochs"]).keywords["class_weights"]
+        weights.extend([(self.class_weights_, step.class_weights, beside)])
+        return step
+
+    monkeypatch.setattr(GenerateLabels, "look_ahead", spy)
+    MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert weights
+    assert all(own is not None and own is a and own is b for own, a, b in weights)
+
+
+def test_trusted_rows_beside_the_batch_count_what_their_class_does():
     logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
     both = {"loss": given_labels_loss, "n_trusted": 2, "trusted_weight": 0.5}
     weights = torch.tensor([9.0, 3.0, 1.0])

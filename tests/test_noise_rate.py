@@ -35,20 +35,28 @@ def test_labels_by_chance_and_few_rows_bound_nothing():
 
 
 def test_repeated_rows_are_no_witnesses_and_weights_count_like_them():
-    X, y = make_blobs(400, **CLASSES, cluster_std=3.0)
+    X, y = make_blobs(400, **CLASSES, cluster_std=2.0)
     y = symmetric_noise(y, 0.1, random_state=0)
     times = np.random.default_rng(0).integers(0, 4, len(y))
+    X = (X - X.repeat(times, 0).mean(0)) / X.repeat(times, 0).std(0)
     weighted = highest_noise_rate(X, y, torch.from_numpy(times))
-    shift, scale = X.repeat(times, 0).mean(0), X.repeat(times, 0).std(0)
-    X = (X - shift) / scale  # what rows are standardized by, whether repeated or not
     assert highest_noise_rate(X.repeat(times, 0), y.repeat(times)) == pytest.approx(
-        highest_noise_rate(X, y, torch.from_numpy(times)), abs=0.02
+        weighted, abs=0.01
     )
-    assert weighted != highest_noise_rate(X, y)
     blank = np.where(times == 0, 0, y)  # labels that weigh nothing
-    assert highest_noise_rate(X, blank, torch.from_numpy(times)) == pytest.approx(
-        weighted, abs=0.02
-    )
+    assert highest_noise_rate(X, blank, torch.from_numpy(times)) == weighted
+
+
+def test_rows_tell_of_the_noise_as_far_as_they_weigh():
+    X, y = make_blobs(1000, **CLASSES)
+    y[y < 3] = symmetric_noise(y[y < 3], 0.3, random_state=0)  # labels of one half
+    found = [
+        highest_noise_rate(X, y, torch.from_numpy(np.where(y < 3, weight, 1.0)))
+        for weight in (0.0, 0.1, 1.0)
+    ]
+    assert found[0] < 0.01
+    assert found[0] < found[1] < 0.5 * found[2]
+    assert found[2] == highest_noise_rate(X, y)
 
 
 def test_columns_are_standardized_and_other_rows_read_as_they_are():
