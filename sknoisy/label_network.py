@@ -222,10 +222,9 @@ hypergradient
         state = {"best": self.best_, "best_epoch": self.best_epoch_}
         if self.best_ is not None:
             state["best_states"] = self.best_states_
-        if hasattr(self, "trusted_data_"):
+        if hasattr(self, "label_net_"):
             state["waiting"] = self.meta_batches_.waiting
             state["beside"] = self.beside_.waiting if self.n_beside_ else None
-        if hasattr(self, "label_net_"):
             state["chosen"] = self.chosen_ if self.trusted is None else None
             state["features"] = self.features_
             state["max_noise_rate"] = self.max_noise_rate_
@@ -258,6 +257,9 @@ hypergradient
             self.class_weights_ = state["class_weights"]
             if self.class_weights_ is not None:
                 self.class_weights_ = self.class_weights_.to(net.device)
+            self.meta_batches_.waiting = state["waiting"]
+            if state["beside"] is not None:
+                self.beside_.waiting = state["beside"]
             self.max_noise_rate_ = state["max_noise_rate"]
             self.features_ = state["features"].to(net.device)
             self.begin_offsets(net.criterion_, state["log_transition"].to(net.device))
@@ -267,10 +269,6 @@ hypergradient
             self.label_optimizer_.load_state_dict(state["label_optimizer"])
             if state["hypergradient"] is not None:
                 self.hypergradient_ = state["hypergradient"]
-        if "waiting" in state:
-            self.meta_batches_.waiting = state["waiting"]
-            if state["beside"] is not None:
-                self.beside_.waiting = state["beside"]
         self.best_, self.best_epoch_ = state["best"], state["best_epoch"]
         if self.best_ is not None:
             self.best_states_ = state["best_states"]

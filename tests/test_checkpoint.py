@@ -81,7 +81,7 @@ def assert_same(clf, other):
         (SyntheticMixClassifier, {"loss_history": 3}, {}),
         (SyntheticMixClassifier, {"neighbors": "all", "warmup_epochs": 2, "mix_start": 4}, {}),
         (MetaLabelNetClassifier, {}, META),
-        (MetaLabelNetClassifier, {"restore_best": True}, META),
+        (MetaLabelNetClassifier, {"restore_best": True, "meta_every": 3}, META),
         (MetaLabelNetClassifier, {}, {}),
         (MetaLabelNetClassifier, {}, {"trusted": np.arange(240) < 40}),
         (MetaLabelNetClassifier, {}, {**META, "unlabeled_X": X[:50] + 0.1}),
