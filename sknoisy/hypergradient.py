@@ -127,10 +127,9 @@ class LookAhead:
         """Return the cross-entropy of the trusted batch at other parameters."""
         with torch.random.fork_rng([] if self.cuda_state is None else [self.X.device]):
             logits = self.call(parameters, self.trusted_X)
+            losses = cross_entropy(logits, self.trusted_y, reduction="none")
             weights = self.class_weights
-            return cross_entropy(
-                logits, self.trusted_y, None if weights is None else weights.to(logits.dtype)
-            )
+            return weighted_mean(losses, None if weights is None else weights[self.trusted_y])
 
     def direction(self) -> dict[str, Tensor]:
         """Return u, the gradient of the trusted loss at theta'."""

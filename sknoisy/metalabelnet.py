@@ -91,9 +91,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         What the given label counts in the labels that the classifier learns. Times this number,
         the log-probability that each class has been given this label joins the label network's
         logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
-        given labels of each class that the classifier then predicts; no more of them count as
-        wrong than the classifier's accuracy on the trusted rows, which it has not yet learned
-        from, leaves to noise. The authors do without: 0.
+        given labels of each class that the classifier then predicts; of those that it contradicts
+        no more count as wrong than its accuracy on the trusted rows leaves to noise, which it
+        begins to learn from only then (rows that `trusted` marks are among those of the warm-up).
+        The authors do without: 0.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
@@ -183,8 +184,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         The label network, from features to logits of labels; None if training ended in the
         warm-up.
     max_noise_rate_ : float or None
-        The share of the given labels, at most, that counted as wrong for `given_weight`; None if
-        training ended in the warm-up.
+        The share of the given labels, at most, that counted as wrong for `given_weight`: an
+        estimate, too low where labels were memorised in the warm-up; None if training ended there.
     hypergradient_ : str or None
         How the look-ahead was differentiated.
     best_epoch_ : int

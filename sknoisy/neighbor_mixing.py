@@ -300,11 +300,21 @@ class MixNeighbors(LabelCallback):
         epoch = len(net.history)
         last = net.max_epochs if self.mix_end is None else min(self.mix_end, net.max_epochs)
         if epoch == last and self.phase(epoch) == "mix":
-            net.criterion_.put_back(self.max_noise_rate)
+            self.put_back(net)
         super().on_epoch_end(net, **kwargs)
+
+    def put_back(self, net):
+        """Leave no more of the training rows' labels corrected than can have been wrong."""
+        criterion = net.criterion_
+        is_trained = torch.ones_like(criterion.given, dtype=torch.bool)
+        if self.held_out_ is not None:
+            is_trained[torch.as_tensor(self.held_out_.indices)] = False
+        criterion.put_back(self.max_noise_rate, is_trained.nonzero().flatten())
 
     def on_train_end(self, net, **kwargs):
         """Judge rows that no epoch has judged: held-out ones, or all if mixing never began."""
+        with torch.no_grad():
+            self.put_back(net)  # again, or for the first time where training ended while mixing
         if not self.losses_ or self.held_out_ is not None:
             self.losses_.clear()
             self.judge(net, self.data_)

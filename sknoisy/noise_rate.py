@@ -16,12 +16,13 @@ SAME = 1e-5  # distance between rows that are one, relative to their length
 
 
 def highest_noise_rate(X, labels, weights=None) -> float:
-    """Return the share of labels that can be wrong, given how often nearest neighbours agree.
+    """Return the share of labels that can be wrong, given how often nearest neighbours disagree.
 
-    Where a share r of labels is wrong, whatever the neighbours' are, two rows of one class have
-    one label with probability ``(1 - r)^2 + r^2`` at most, and rows of two classes less often. So
-    r is at most what solves this for the agreement that was counted. Mistakes that neighbours
-    share go unseen. An agreement of half or less says nothing, nor do fewer than 50 rows: 1.
+    Where a class has a share r < 0.5 of wrong labels, whatever its neighbours' are, two rows of it
+    have one label with probability ``(1 - r)^2 + r^2 <= 1 - r`` at most, and rows of two classes
+    less often. So no more labels are wrong, on average, than neighbours disagree. Mistakes that
+    neighbours share go unseen. Where they agree in a half or less it says nothing, nor do fewer
+    than 50 rows: 1.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ def highest_noise_rate(X, labels, weights=None) -> float:
     numbers = np.flatnonzero(weights > 0)
     if len(numbers) < FEWEST_ROWS:
         return 1.0
-    size = min(ROWS, max(FEWEST_ROWS, NUMBERS // math.prod(X.shape[1:])))
+    numbers_a_row = X.nnz // X.shape[0] if hasattr(X, "toarray") else math.prod(X.shape[1:])
+    size = min(ROWS, max(FEWEST_ROWS, NUMBERS // max(1, numbers_a_row)))
     numbers = np.random.default_rng(0).permutation(numbers)[:size]
     rows, labels, weights = comparable(X[numbers]), labels[numbers], weights[numbers]
     agree = counted = 0.0
@@ -51,7 +53,7 @@ def highest_noise_rate(X, labels, weights=None) -> float:
         agree += (count * (labels[nearest] == labels[asked])).sum()
         counted += count.sum()
     agreement = agree / counted if counted else 0.0
-    return 1.0 if agreement <= 0.5 else (1 - math.sqrt(2 * agreement - 1)) / 2
+    return 1.0 if agreement <= 0.5 else 1 - agreement
 
 
 def comparable(rows):

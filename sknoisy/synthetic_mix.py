@@ -100,10 +100,10 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     max_noise_rate : 'auto' or float in [0, 1], default='auto'
         The share of the labels that can be wrong, at most. When mixing ends, so many rows, those
         whose given label has become least probable, keep their soft label; the others get their
-        given one back. 'auto' is told by how often a row and its nearest other row have one label,
-        see `highest_noise_rate`. Neighbours that are mistaken alike make it too low: where labels
-        come from rules, or go wrong by regions, pass 1, which puts nothing back, as the authors
-        have it. Found: `max_noise_rate_`.
+        given one back. 'auto' is how often a row and its nearest other row, by their inputs, have
+        different labels: see `highest_noise_rate`. Neighbours that are mistaken alike make it too
+        low: where labels come from rules, or go wrong by regions, pass 1, which puts nothing back,
+        as the authors have it. Found: `max_noise_rate_`.
     target_momentum : float in [0, 1], default=0.9
         Share of the old soft label kept at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'

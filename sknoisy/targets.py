@@ -57,15 +57,15 @@ class SoftTargetLoss(nn.Module):
         """Return the weights (B,) of the rows, or None where all weigh the same."""
         return None if self.weights is None else self.weights[rows]
 
-    def put_back(self, share: float) -> None:
+    def put_back(self, share: float, rows: Tensor) -> None:
         """Give rows their given label again, but for the `share` whose is least probable now."""
         if share >= 1:
             return
-        rows = torch.arange(len(self.given), device=self.given.device)
-        order = self.targets[rows, self.given].argsort()
+        order = rows[self.targets[rows, self.given[rows]].argsort()]
         weights = self.weights_of(order)
         weights = torch.ones_like(self.targets[order, 0]) if weights is None else weights
-        put_back = order[weights.cumsum(dim=0) > share * weights.sum()]
+        is_beyond = weights.cumsum(dim=0) > share * weights.sum()
+        put_back = order[is_beyond | (weights == 0)]
         self.targets[put_back] = 0
         self.targets[put_back, self.given[put_back]] = 1
 

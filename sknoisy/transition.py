@@ -40,11 +40,12 @@ def class_shares(counts: Tensor, confusion: Tensor) -> Tensor:
 
 
 def noise_rate(counts: Tensor, confusion: Tensor, shares: Tensor) -> float:
-    """Return the share of given labels that may be wrong, at most, by what trusted rows show.
+    """Return an estimate, on the high side, of the share of given labels that are wrong.
 
     Predictions are right as often as for the trusted rows, weighed by the classes' `shares` (C,),
     plus a standard error; they agree with the given labels as often as `counts` say. What lies
     between is noise, which spreads evenly. 1 where a standard error less would be mere chance.
+    Given labels that were learned by heart look right: then it is too low.
     """
     n_rows = confusion.sum(dim=1).clamp_min(1)
     hits = confusion.diag()

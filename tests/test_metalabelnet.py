@@ -228,6 +228,12 @@ def test_the_estimated_shares_reach_both_losses_of_trusted_rows(split, monkeypat
     assert all(own is not None and own is a and own is b for own, a, b in weights)
 
 
+def test_a_class_that_weighs_nothing_may_fill_a_trusted_batch(split):
+    X, y, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(**FAST, meta_batch_size=1, class_weight={0: 0.0, 1: 1, 2: 1, 3: 1})
+    assert np.isfinite(clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).predict_proba(X)).all()
+
+
 def test_trusted_rows_beside_the_batch_count_what_their_class_does():
     logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
     both = {"loss": given_labels_loss, "n_trusted": 2, "trusted_weight": 0.5}

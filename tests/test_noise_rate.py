@@ -3,6 +3,9 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.datasets import make_blobs
+from sklearn.model_selection import KFold
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit
 from torch.utils.data import TensorDataset
 
 from sknoisy import SyntheticMixClassifier
@@ -14,15 +17,22 @@ from sknoisy.transition import class_shares, limit_noise, noise_rate
 CLASSES = {"n_features": 5, "centers": 6, "random_state": 0}
 
 
-@pytest.mark.parametrize("noise", [symmetric_noise, pair_noise])
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.35])
-def test_neighbours_tell_a_bound_of_the_noise_that_is_tight_where_classes_lie_apart(noise, rate):
+def even_to_next(y, rate, random_state):
+    """Noise of some classes alone."""
+    given = pair_noise(y, rate, random_state=random_state)
+    return np.where(y % 2 == 0, given, y)
+
+
+@pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
+def test_no_more_labels_are_wrong_than_neighbours_disagree(noise, rate):
+    """Up to chance; and they disagree at most twice as often where classes lie apart."""
     X, y = make_blobs(2000, **CLASSES)
     given = noise(y, rate, random_state=0)
     wrong = (given != y).mean()
     found = highest_noise_rate(X, given)
-    assert wrong - 0.03 <= found <= (wrong + 0.06 if found < 1 else 1)
-    assert found < 1 or wrong > 0.25
+    assert wrong - 0.02 <= found
+    assert found <= 2 * wrong + 0.02 or (found == 1 and wrong > 0.25)
     overlapping, y = make_blobs(2000, **CLASSES, cluster_std=3.0)
     assert highest_noise_rate(overlapping, noise(y, rate, random_state=0)) >= found - 0.02
 
@@ -54,7 +64,7 @@ def test_rows_tell_of_the_noise_as_far_as_they_weigh():
         highest_noise_rate(X, y, torch.from_numpy(np.where(y < 3, weight, 1.0)))
         for weight in (0.0, 0.1, 1.0)
     ]
-    assert found[0] < 0.01
+    assert found[0] < 0.02
     assert found[0] < found[1] < 0.5 * found[2]
     assert found[2] == highest_noise_rate(X, y)
 
@@ -67,7 +77,7 @@ def test_columns_are_standardized_and_other_rows_read_as_they_are():
     assert highest_noise_rate(X.reshape(600, 1, 5, 1), y) == expected
     assert highest_noise_rate(DatasetRows(TensorDataset(torch.from_numpy(X))), y) == expected
     text = sparse.csr_matrix(np.eye(6)[y] + sparse.random(600, 6, 0.3, random_state=0))
-    assert highest_noise_rate(text, y) < 0.1
+    assert highest_noise_rate(text, y) < 0.2
     assert highest_noise_rate(text, np.roll(y, 7)) == 1
 
 
@@ -84,10 +94,33 @@ def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
     assert (free.soft_labels_[np.arange(len(y)), y][moved] <= least).all()  # the least probable
     np.testing.assert_array_equal(kept.soft_labels_[moved], free.soft_labels_[moved])
     clean = SyntheticMixClassifier(**fast).fit(X, true)
-    assert clean.max_noise_rate_ < 0.15
+    assert clean.max_noise_rate_ < 0.3
     assert (clean.soft_labels_.argmax(1) != true).mean() <= clean.max_noise_rate_
-    given = SyntheticMixClassifier(**fast).fit(X, y)
-    assert given.max_noise_rate_ > 0.25
+    assert SyntheticMixClassifier(**fast).fit(X, y).max_noise_rate_ > 0.3
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_rows_held_out_and_an_early_end_leave_the_limit_in_force(blobs, folds):
+    X, y, _ = blobs
+    fast = {"max_epochs": 12, "warmup_epochs": 2, "mix_start": 3, "target_update_every": 1}
+    fast |= {"random_state": 0, "train_split": ValidSplit(KFold(folds))}  # the first ones
+    clf = SyntheticMixClassifier(**fast, max_noise_rate=0.1)
+    trained = np.arange(len(y)) >= len(y) // folds
+    for callbacks in (None, [EarlyStopping("train_loss", patience=1, threshold=0.5)]):
+        clf.set_params(callbacks=callbacks).fit(X, y)
+        moved = clf.soft_labels_[np.arange(len(y)), y] < 1
+        assert moved[trained].mean() == pytest.approx(0.1, abs=0.005)
+    assert 3 <= clf.n_iter_ < 9  # while mixing
+
+
+def test_rows_that_weigh_nothing_get_their_label_back(blobs):
+    X, y, _ = blobs
+    fast = {"max_epochs": 12, "warmup_epochs": 2, "mix_start": 3, "target_update_every": 1}
+    weights = np.arange(len(y)) % 3
+    clf = SyntheticMixClassifier(**fast, max_noise_rate=0.1, random_state=0)
+    moved = clf.fit(X, y, sample_weight=weights).soft_labels_[np.arange(len(y)), y] < 1
+    assert not moved[weights == 0].any()
+    assert weights[moved].sum() / weights.sum() == pytest.approx(0.1, abs=0.005)
 
 
 def counts_of(shares, right, rate, n=100_000):
