@@ -29,8 +29,10 @@ def class_shares(counts: Tensor, confusion: Tensor) -> Tensor:
     trusted rows of each class (rows), however many there are of each; `counts` (C, C) the given
     labels (columns) of rows predicted as each class (rows).
     """
-    given, predicted = counts.sum(dim=0) / counts.sum(), counts.sum(dim=1) / counts.sum()
     n_classes = len(counts)
+    if counts.sum() == 0:  # no training row weighs anything
+        return counts.new_full((n_classes,), 1 / n_classes)
+    given, predicted = counts.sum(dim=0) / counts.sum(), counts.sum(dim=1) / counts.sum()
     likely = (confusion + 1 / n_classes) / (confusion.sum(dim=1, keepdim=True) + 1)
     shares = given
     for _ in range(SHARE_STEPS):
@@ -52,7 +54,7 @@ def noise_rate(counts: Tensor, confusion: Tensor, shares: Tensor) -> float:
     rate = (hits + 1) / (n_rows + 2)  # never quite 0 or 1: its error is not 0 either
     error = (shares.square() * rate * (1 - rate) / n_rows).sum().sqrt()
     accuracy = (shares * hits / n_rows).sum()
-    if accuracy - error <= 1 / len(counts):
+    if accuracy - error <= 1 / len(counts) or counts.sum() == 0:
         return 1.0
     right = (accuracy + error).clamp_max(1).item()
     chance = (1 - right) / (len(counts) - 1)
@@ -63,7 +65,7 @@ def noise_rate(counts: Tensor, confusion: Tensor, shares: Tensor) -> float:
 def limit_noise(counts: Tensor, rate: float) -> Tensor:
     """Return counts (C, C) with at most this share off the diagonal, the rows' sums unchanged."""
     wrong = counts - counts.diag().diag()
-    share = (wrong.sum() / counts.sum()).item()
+    share = (wrong.sum() / counts.sum().clamp_min(1e-9)).item()
     if share <= rate:
         return counts
     wrong = wrong * (rate / share)

@@ -156,6 +156,14 @@ def test_trusted_rows_no_better_than_chance_leave_any_noise_possible():
     assert noise_rate(clean, 1e9 * predicted, torch.tensor([0.5, 0.5])) < 1e-3
 
 
+def test_no_rows_say_nothing():
+    nothing, confusion = torch.zeros(2, 2), torch.tensor([[9.0, 1.0], [1.0, 9.0]])
+    shares = class_shares(nothing, confusion)
+    assert shares.tolist() == [0.5, 0.5]
+    assert noise_rate(nothing, confusion, shares) == 1
+    assert torch.equal(limit_noise(nothing, 0.1), nothing)
+
+
 def test_limiting_noise_keeps_rows_and_what_is_within_the_limit():
     counts = torch.tensor([[60.0, 20.0, 0.0], [5.0, 10.0, 5.0], [0.0, 0.0, 100.0]])
     limited = limit_noise(counts, 0.075)
