@@ -27,8 +27,7 @@ def highest_noise_rate(X, labels, weights=None) -> float:
     Parameters
     ----------
     X : array-like of shape (n_samples, ...) or CSR matrix
-        Dense rows are standardized, those of a CSR matrix compared as they are. Up to 2,000 rows
-        ask, and up to 10,000 answer; a row equal to another is no witness for it.
+        Up to 2,000 rows ask, and up to 10,000 answer; a row equal to another is no witness for it.
     labels : ndarray of shape (n_samples,)
         Class numbers, as given.
     weights : Tensor of shape (n_samples,) or None, default=None
@@ -57,8 +56,13 @@ def highest_noise_rate(X, labels, weights=None) -> float:
 
 
 def comparable(rows):
-    """Return rows (n, ...) as a matrix whose Euclidean distances mean something."""
+    """Return rows (n, ...) as a matrix whose Euclidean distances mean something.
+
+    Standardized, but for a CSR matrix that is too large when dense: text, whose columns compare.
+    """
     if hasattr(rows, "toarray"):
-        return rows
+        if math.prod(rows.shape) > NUMBERS:
+            return rows
+        rows = rows.toarray()
     rows = np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
     return Standardize(rows.shape[1]).fit(rows)(torch.from_numpy(rows)).numpy()
