@@ -85,10 +85,12 @@ hypergradient
         self.hypergradient = hypergradient
 
     def loss_at(self, epoch):
-        """Cross-entropy in the warm-up, then the loss to generated labels, trusted rows beside."""
-        if epoch <= self.warmup_epochs:
-            return given_labels_loss
-        loss = partial(generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_)
+        """Cross-entropy in the warm-up, then the loss to generated labels; trusted rows beside."""
+        loss = given_labels_loss
+        if epoch > self.warmup_epochs:
+            loss = partial(
+                generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_
+            )
         if not self.n_beside_:
             return loss
         return partial(
@@ -100,7 +102,7 @@ hypergradient
         )
 
     def on_train_begin(self, net, X=None, **kwargs):
-        """Lengthen the table by the rows without a given label."""
+        """Lengthen the table: rows without a given label, then the trusted rows' labels."""
         super().on_train_begin(net, **kwargs)
         table = net.criterion_.targets
         net.criterion_.lengthen(table.new_zeros(X.shape[0] - len(table), table.shape[1]))
@@ -110,8 +112,9 @@ hypergradient
         self.n_beside_ = 0
         self.best_ = None
         self.best_epoch_ = 0
+        self.class_weights_ = None
         if self.trusted is not None:
-            self.trusted_data_ = RowDataset(self.trusted.X, self.trusted.labels)
+            self.trust(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
 
     def trust(self, net, X, labels):
         """Begin to use trusted rows: at the end of the table, in batches, beside each batch."""
@@ -163,9 +166,7 @@ hypergradient
             losses[rows] = cross_entropy(logits, given, reduction="none")
             predicted = one_hot(logits.argmax(dim=1), len(counts)).to(table)
             counts += predicted.T @ (table[rows] * counted[rows, None])
-        if self.trusted is not None:
-            self.trust(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
-        else:
+        if self.trusted is None:
             rows = in_training[table[in_training].sum(dim=1).cpu() > 0]
             weights = net.criterion_.weights_of(rows)
             if weights is not None and (weights > 0).any():
@@ -176,7 +177,6 @@ hypergradient
             self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
         confusion = self.confusion(net, len(counts)).to(counts)
         shares = class_shares(counts, confusion)
-        self.class_weights_ = None
         if self.class_prior == "estimated":
             self.class_weights_ = shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
         self.max_noise_rate_ = noise_rate(counts, confusion, shares)
@@ -222,9 +222,10 @@ hypergradient
         state = {"best": self.best_, "best_epoch": self.best_epoch_}
         if self.best_ is not None:
             state["best_states"] = self.best_states_
-        if hasattr(self, "label_net_"):
+        if hasattr(self, "trusted_data_"):
             state["waiting"] = self.meta_batches_.waiting
             state["beside"] = self.beside_.waiting if self.n_beside_ else None
+        if hasattr(self, "label_net_"):
             state["chosen"] = self.chosen_ if self.trusted is None else None
             state["features"] = self.features_
             state["max_noise_rate"] = self.max_noise_rate_
@@ -248,18 +249,13 @@ hypergradient
                 self.frozen_ = deepcopy(plain(net.module_)).eval()
                 self.frozen_.load_state_dict(state["frozen"])
                 self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
-            if self.trusted is not None:
-                self.draw_from(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
-            else:
+            if self.trusted is None:
                 self.chosen_ = state["chosen"]
                 X = data.__getitems__(self.chosen_.numpy())[0].numpy()
                 self.draw_from(net, X, table[-len(self.chosen_) :].argmax(dim=1).cpu())
             self.class_weights_ = state["class_weights"]
             if self.class_weights_ is not None:
                 self.class_weights_ = self.class_weights_.to(net.device)
-            self.meta_batches_.waiting = state["waiting"]
-            if state["beside"] is not None:
-                self.beside_.waiting = state["beside"]
             self.max_noise_rate_ = state["max_noise_rate"]
             self.features_ = state["features"].to(net.device)
             self.begin_offsets(net.criterion_, state["log_transition"].to(net.device))
@@ -269,6 +265,10 @@ hypergradient
             self.label_optimizer_.load_state_dict(state["label_optimizer"])
             if state["hypergradient"] is not None:
                 self.hypergradient_ = state["hypergradient"]
+        if "waiting" in state:
+            self.meta_batches_.waiting = state["waiting"]
+            if state["beside"] is not None:
+                self.beside_.waiting = state["beside"]
         self.best_, self.best_epoch_ = state["best"], state["best_epoch"]
         if self.best_ is not None:
             self.best_states_ = state["best_states"]

@@ -92,16 +92,15 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         the log-probability that each class has been given this label joins the label network's
         logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
         given labels of each class that the classifier then predicts; of those that it contradicts
-        no more count as wrong than its accuracy on the trusted rows leaves to noise, which it
-        begins to learn from only then (rows that `trusted` marks are among those of the warm-up).
-        The authors do without: 0.
+        no more count as wrong than its accuracy on the trusted rows leaves to noise. It has learned
+        from these, so that is generous. The authors do without: 0.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
         set is used whole.
     trusted_weight : float >= 0, default=0.5
         Weight of the cross-entropy of trusted rows, an eighth of the batch size beside each
-        batch: after the warm-up they also teach the classifier directly. The authors do without: 0.
+        batch: they also teach the classifier directly. The authors do without: 0.
     reduction : {'batchmean', 'mean'}, default='batchmean'
         Whether the classifier's loss is a mean over rows, or over rows and classes as in the
         authors' code.

@@ -169,28 +169,19 @@ def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
 
 
 class RememberWeights(Callback):
-    """Keeps what trusted rows of each class count, and the network after each epoch."""
+    """Keeps what trusted rows of each class count in each epoch."""
 
     def on_train_begin(self, net, **kwargs):
-        self.weights_, self.states_ = [], []
+        self.weights_ = []
 
     def on_epoch_end(self, net, **kwargs):
         labels = dict(net.callbacks_)["labels"]
         self.weights_.append(getattr(labels, "class_weights_", None))
-        self.states_.append(net.module_.state_dict()["4.weight"].clone())
 
 
 def remembered(clf, *args, **fit_params):
     clf = clf.set_params(callbacks=[("remember", RememberWeights())])
     return dict(clf.fit(*args, **fit_params).net_.callbacks_)["remember"]
-
-
-def test_trusted_rows_are_not_learned_in_the_warmup_which_they_judge(split):
-    X, y, _, X_meta, y_meta = split
-    one = remembered(MetaLabelNetClassifier(**FAST), X, y, meta_X=X_meta, meta_y=y_meta)
-    other = remembered(MetaLabelNetClassifier(**FAST), X, y, meta_X=-X_meta, meta_y=y_meta)
-    same = [torch.equal(a, b) for a, b in zip(one.states_, other.states_, strict=True)]
-    assert same == [True, True, False, False, False, False]
 
 
 def test_trusted_rows_count_in_the_shares_of_the_training_rows_however_they_were_drawn(blobs):
