@@ -193,7 +193,9 @@ def main(repeats, device, amp):
         target_momentum=0.0,
         **shared,
     )
-    meta = MetaLabelNetClassifier(warmup_epochs=1, meta_every=1, virtual_lr=5.0, **shared)
+    meta = MetaLabelNetClassifier(
+        warmup_epochs=1, meta_every=1, max_noise_rate=1.0, virtual_lr=5.0, **shared
+    )
     trusted = {"trusted": np.arange(N) < N_TRUSTED}
     jobs = {
         "plain": lambda: fit_seconds(plain, 2, X, y),

@@ -18,8 +18,14 @@ from sknoisy.data import RowDataset
 from sknoisy.features import find_feature_layer, pass_through, plain
 from sknoisy.functional import at_least_float32
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
-from sknoisy.label_losses import generated_labels_loss, given_labels_loss, with_trusted_rows
+from sknoisy.label_losses import (
+    cross_entropy_share,
+    generated_labels_loss,
+    given_labels_loss,
+    with_trusted_rows,
+)
 from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
+from sknoisy.noise_rate import highest_noise_rate_near
 from sknoisy.targets import LabelCallback
 from sknoisy.transition import class_shares, limit_noise, log_transition, noise_rate
 from sknoisy.trusted import TrustedBatches, lowest_losses
@@ -41,9 +47,9 @@ class GenerateLabels(LabelCallback):
     pinned : ndarray of int or None
         Rows of the table whose given label is right and stays.
     warmup_epochs, meta_lr, meta_every, virtual_lr, entropy_weight, given_weight, meta_batch_size, \
-trusted_weight, reduction, label_start, feature_layer, restore_best, class_prior, max_grad_norm, \
-hypergradient
-        As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
+trusted_weight, reduction, label_start, feature_layer, restore_best, class_prior, \
+max_noise_rate, max_grad_norm, hypergradient
+        As in `MetaLabelNetClassifier`, each but `max_noise_rate` a number where that takes 'auto'.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ hypergradient
         feature_layer=None,
         restore_best=False,
         class_prior="estimated",
+        max_noise_rate=1.0,
         max_grad_norm=None,
         hypergradient="auto",
     ):
@@ -81,6 +88,7 @@ hypergradient
         self.feature_layer = feature_layer
         self.restore_best = restore_best
         self.class_prior = class_prior
+        self.max_noise_rate = max_noise_rate
         self.max_grad_norm = max_grad_norm
         self.hypergradient = hypergradient
 
@@ -89,7 +97,10 @@ hypergradient
         loss = given_labels_loss
         if epoch > self.warmup_epochs:
             loss = partial(
-                generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_
+                generated_labels_loss,
+                entropy_weight=self.entropy_weight,
+                scale=self.scale_,
+                cross_entropy_share=self.cross_entropy_share_,
             )
         if not self.n_beside_:
             return loss
@@ -179,10 +190,30 @@ hypergradient
         shares = class_shares(counts, confusion)
         if self.class_prior == "estimated":
             self.class_weights_ = shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
-        self.max_noise_rate_ = noise_rate(counts, confusion, shares)
+        highest = self.highest_noise_rate(net.criterion_.given, data.X, counted, shares)
+        self.cross_entropy_share_ = cross_entropy_share(highest)
+        self.max_noise_rate_ = min(highest, noise_rate(counts, confusion, shares))
         counts = limit_noise(counts, self.max_noise_rate_)
         self.begin_offsets(net.criterion_, log_transition(counts))
         self.begin_label_net(table)
+
+    def highest_noise_rate(self, given, X, weights, shares):
+        """Return `max_noise_rate`, or what the rows nearest to trusted ones tell."""
+        if self.max_noise_rate != "auto":
+            return self.max_noise_rate
+        if self.trusted is None:
+            return 1.0
+        given, weights = given.cpu(), weights.cpu().clone()
+        if self.pinned is not None:  # trusted rows themselves
+            weights[torch.as_tensor(self.pinned)] = 0
+        return highest_noise_rate_near(
+            self.trusted.X,
+            self.trusted.labels,
+            X,
+            given.numpy(),
+            weights[: len(given)],
+            shares.numpy(force=True),
+        )
 
     def confusion(self, net, n_classes):
         """Return how many trusted rows of each class are predicted as each (C, C)."""
@@ -229,6 +260,7 @@ hypergradient
             state["chosen"] = self.chosen_ if self.trusted is None else None
             state["features"] = self.features_
             state["max_noise_rate"] = self.max_noise_rate_
+            state["cross_entropy_share"] = self.cross_entropy_share_
             state["log_transition"] = self.log_transition_
             state["class_weights"] = self.class_weights_
             state["frozen"] = None if self.frozen_ is None else self.frozen_.state_dict()
@@ -257,6 +289,7 @@ hypergradient
             if self.class_weights_ is not None:
                 self.class_weights_ = self.class_weights_.to(net.device)
             self.max_noise_rate_ = state["max_noise_rate"]
+            self.cross_entropy_share_ = state["cross_entropy_share"]
             self.features_ = state["features"].to(net.device)
             self.begin_offsets(net.criterion_, state["log_transition"].to(net.device))
             self.begin_label_net(table)
@@ -390,7 +423,9 @@ hypergradient
             table = net.criterion_.targets
             # Without the given labels' share, which keeps more wrong labels than it is worth here.
             table[: len(self.features_)] = self.label_net_(self.features_).softmax(dim=1)
-            if self.pinned is not None:  # the trusted rows stand at the table's end as well
+            if (
+                self.pinned is not None and self.trusted_weight
+            ):  # the trusted rows stand at the table's end as well
                 table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :].clone()
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0
         if hasattr(self, "label_net_"):

@@ -92,8 +92,15 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         the log-probability that each class has been given this label joins the label network's
         logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
         given labels of each class that the classifier then predicts; of those that it contradicts
-        no more count as wrong than its accuracy on the trusted rows leaves to noise. It has learned
-        from these, so that is generous. The authors do without: 0.
+        no more count as wrong than `max_noise_rate` says, and than its accuracy on the trusted rows
+        leaves to noise. It has learned from these, so that is generous. The authors do without: 0.
+    max_noise_rate : 'auto' or float in [0, 1], default='auto'
+        The share of the given labels that can be wrong, at most. Below 0.3 the classifier also
+        learns the generated labels by cross-entropy, in the share ``1 - max_noise_rate / 0.3`` of
+        its loss, while the look-ahead keeps the reverse one: right labels that are hard to learn
+        are then learned sooner. 'auto' is how often the row nearest to a trusted one, by its
+        inputs, has another label, and a standard error: see `highest_noise_rate_near`; 1 without
+        trusted rows. The authors do without: 1.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
@@ -183,8 +190,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         The label network, from features to logits of labels; None if training ended in the
         warm-up.
     max_noise_rate_ : float or None
-        The share of the given labels, at most, that counted as wrong for `given_weight`: an
-        estimate, too low where labels were memorised in the warm-up; None if training ended there.
+        The share of the given labels, at most, that counted as wrong for `given_weight`:
+        `max_noise_rate`, as given or as found, or less by the accuracy on the trusted rows, which
+        says too little where labels were memorised in the warm-up; None if training ended there.
     hypergradient_ : str or None
         How the look-ahead was differentiated.
     best_epoch_ : int
@@ -211,7 +219,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     -----
     The authors' procedure for CIFAR-10: ``MetaLabelNetClassifier(module, warmup_epochs=44,
     max_epochs=120, meta_lr=1e-2, meta_every=1, virtual_lr=1.0, entropy_weight=1.0,
-    given_weight=0.0, meta_batch_size=128, trusted_weight=0.0, reduction='mean',
+    given_weight=0.0, max_noise_rate=1.0, meta_batch_size=128, trusted_weight=0.0, reduction='mean',
     label_start='random', restore_best=True, class_prior='trusted', max_grad_norm=None,
     optimizer=torch.optim.SGD, lr=1e-2, optimizer__momentum=0.9, optimizer__weight_decay=1e-4,
     batch_size=128, callbacks=[LRScheduler(MultiStepLR, milestones=[41, 81], gamma=0.1)])``, with
@@ -243,6 +251,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         virtual_lr="auto",
         entropy_weight=1.0,
         given_weight=1.0,
+        max_noise_rate="auto",
         meta_batch_size="auto",
         trusted_weight=0.5,
         reduction="batchmean",
@@ -292,6 +301,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.virtual_lr = virtual_lr
         self.entropy_weight = entropy_weight
         self.given_weight = given_weight
+        self.max_noise_rate = max_noise_rate
         self.meta_batch_size = meta_batch_size
         self.trusted_weight = trusted_weight
         self.reduction = reduction
@@ -394,6 +404,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         check_number(self.virtual_lr, "virtual_lr", Real, 0, auto=True)
         check_number(self.entropy_weight, "entropy_weight", Real, 0)
         check_number(self.given_weight, "given_weight", Real, 0)
+        check_number(self.max_noise_rate, "max_noise_rate", Real, 0, 1, auto=True)
         check_number(self.meta_batch_size, "meta_batch_size", Integral, 1, auto=True)
         check_number(self.trusted_weight, "trusted_weight", Real, 0)
         check_choice(self.reduction, "reduction", ("batchmean", "mean"))
@@ -430,10 +441,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                     f" {stored_type(unlabeled_X).__name__}."
                 )
             X = stack_rows(X, unlabeled_X)
-        return X, {
-            "trusted": rows,
-            "pinned": pinned if self.trusted_weight else None,
-        }
+        return X, {"trusted": rows, "pinned": pinned}
 
     def _check_meta(self, meta_X, meta_y):
         if meta_y is None and is_dataset(meta_X):
@@ -497,6 +505,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             feature_layer=self.feature_layer,
             restore_best=self.restore_best,
             class_prior=self.class_prior,
+            max_noise_rate=self.max_noise_rate,
             max_grad_norm=self.max_grad_norm,
             hypergradient=self.hypergradient,
         )

@@ -1,4 +1,4 @@
-"""How many labels can be wrong: what nearest neighbours tell of it, without clean labels."""
+"""How many labels can be wrong: what nearest neighbours tell of it, and trusted rows."""
 
 import math
 
@@ -34,35 +34,96 @@ def highest_noise_rate(X, labels, weights=None) -> float:
         What each row counts.
     """
     weights = np.ones(len(labels)) if weights is None else weights.numpy()
-    numbers = np.flatnonzero(weights > 0)
+    numbers = sample_rows(X, weights)
     if len(numbers) < FEWEST_ROWS:
         return 1.0
+    (rows,) = comparable(X[numbers])
+    asked, labels = numbers[:QUERIES], labels[numbers]
+    nearest, is_known = nearest_other(rows[: len(asked)], rows)
+    counts = weights[asked] * is_known
+    agree = (counts * (labels[nearest] == labels[: len(asked)])).sum()
+    agreement = agree / counts.sum() if counts.any() else 0.0
+    return 1.0 if agreement <= 0.5 else float(1 - agreement)
+
+
+def highest_noise_rate_near(
+    trusted_X, trusted_labels, X, labels, weights=None, shares=None
+) -> float:
+    """Return the share of labels that can be wrong, given what stands beside trusted rows.
+
+    Where a class has a share r < 0.5 of wrong labels, a row of it has another label with
+    probability r, and a row of another class more often. So no more labels are wrong, on average,
+    than those of the rows nearest to trusted ones: about so also where neighbours are mistaken
+    alike. A standard error is added. Where a half or less is right it says nothing, nor do fewer
+    than 50 rows: 1.
+
+    Parameters
+    ----------
+    trusted_X : array-like of shape (n_meta, ...) or CSR matrix
+        Up to 2,000 of them ask.
+    trusted_labels : ndarray of shape (n_meta,)
+        Their class numbers, which are right.
+    X, labels, weights : array-like, ndarray and Tensor or None
+        The rows that answer, as in `highest_noise_rate`; only those that weigh something.
+    shares : ndarray of shape (n_classes,) or None, default=None
+        The true classes' shares of these rows; None takes those of the given labels, which say too
+        little of classes that lose labels to others.
+    """
+    weights = np.ones(len(labels)) if weights is None else weights.numpy()
+    numbers = sample_rows(X, weights)
+    if len(numbers) < FEWEST_ROWS:
+        return 1.0
+    asked = np.random.default_rng(0).permutation(len(trusted_labels))[:QUERIES]
+    rows, asking = comparable(X[numbers], trusted_X[asked])
+    nearest, is_known = nearest_other(asking, rows)
+    classes = trusted_labels[asked][is_known]
+    right = labels[numbers][nearest[is_known]] == classes
+    if shares is None:
+        shares = np.bincount(labels, weights=weights, minlength=1 + trusted_labels.max())
+    n_asked = np.bincount(classes, minlength=len(shares))
+    n_right = np.bincount(classes, weights=right, minlength=len(shares))
+    shares = shares * (n_asked > 0)
+    if not shares.any():
+        return 1.0
+    shares, n_asked = shares / shares.sum(), np.maximum(n_asked, 1)
+    rates = (n_right + 1) / (n_asked + 2)  # never quite 0 or 1: their error is not 0 either
+    error = math.sqrt((shares**2 * rates * (1 - rates) / n_asked).sum())
+    agreement = (shares * n_right / n_asked).sum()
+    return 1.0 if agreement <= 0.5 else min(1.0, float(1 - agreement + error))
+
+
+def sample_rows(X, weights):
+    """Return the numbers of up to 10,000 rows that weigh something, in random order."""
+    numbers = np.flatnonzero(weights > 0)
     numbers_a_row = X.nnz // X.shape[0] if hasattr(X, "toarray") else math.prod(X.shape[1:])
     size = min(ROWS, max(FEWEST_ROWS, NUMBERS // max(1, numbers_a_row)))
-    numbers = np.random.default_rng(0).permutation(numbers)[:size]
-    rows, labels, weights = comparable(X[numbers]), labels[numbers], weights[numbers]
-    agree = counted = 0.0
-    for first in range(0, min(QUERIES, len(numbers)), CHUNK_QUERIES):
-        asked = slice(first, min(first + CHUNK_QUERIES, QUERIES))
-        distances = euclidean_distances(rows[asked], rows)  # (Q, N)
-        lengths = euclidean_distances(rows[asked], np.zeros((1, rows.shape[1]), rows.dtype))
-        distances[distances <= SAME * lengths] = np.inf  # the row itself, and those equal to it
-        nearest = distances.argmin(axis=1)
-        count = weights[asked] * np.isfinite(distances.min(axis=1))
-        agree += (count * (labels[nearest] == labels[asked])).sum()
-        counted += count.sum()
-    agreement = agree / counted if counted else 0.0
-    return 1.0 if agreement <= 0.5 else 1 - agreement
+    return np.random.default_rng(0).permutation(numbers)[:size]
 
 
-def comparable(rows):
-    """Return rows (n, ...) as a matrix whose Euclidean distances mean something.
+def nearest_other(asking, answering):
+    """Return the number (Q,) of the nearest row that is not the same, and whether there is one."""
+    nearest = np.zeros(asking.shape[0], dtype=np.int64)
+    is_known = np.zeros(asking.shape[0], dtype=bool)
+    zero = np.zeros((1, asking.shape[1]), answering.dtype)
+    for first in range(0, asking.shape[0], CHUNK_QUERIES):
+        chunk = slice(first, first + CHUNK_QUERIES)
+        distances = euclidean_distances(asking[chunk], answering)  # (Q, N)
+        distances[distances <= SAME * euclidean_distances(asking[chunk], zero)] = np.inf
+        nearest[chunk] = distances.argmin(axis=1)
+        is_known[chunk] = np.isfinite(distances.min(axis=1))
+    return nearest, is_known
 
-    Standardized, but for a CSR matrix that is too large when dense: text, whose columns compare.
+
+def comparable(rows, *others):
+    """Return blocks of rows (n, ...) as matrices whose Euclidean distances mean something.
+
+    Standardized by the first, but for a CSR matrix that is too large when dense: text, whose
+    columns compare.
     """
-    if hasattr(rows, "toarray"):
-        if math.prod(rows.shape) > NUMBERS:
-            return rows
-        rows = rows.toarray()
-    rows = np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
-    return Standardize(rows.shape[1]).fit(rows)(torch.from_numpy(rows)).numpy()
+    blocks = [rows, *others]
+    if hasattr(rows, "toarray") and math.prod(rows.shape) > NUMBERS:
+        return blocks
+    blocks = [block.toarray() if hasattr(block, "toarray") else block for block in blocks]
+    blocks = [np.asarray(block, dtype=np.float32).reshape(len(block), -1) for block in blocks]
+    standardize = Standardize(blocks[0].shape[1]).fit(blocks[0])
+    return [standardize(torch.from_numpy(block)).numpy() for block in blocks]

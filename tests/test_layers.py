@@ -39,6 +39,7 @@ BELOW = {
         "hypergradient",
         "label_losses",
         "net",
+        "noise_rate",
         "targets",
         "transition",
         "trusted",

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
 from sknoisy.label_losses import (
+    cross_entropy_share,
     generated_labels_loss,
     given_labels_loss,
     with_trusted_rows,
@@ -48,6 +49,16 @@ def test_entropy_weight_one_leaves_the_reverse_cross_entropy():
     torch.testing.assert_close(
         generated_labels_loss(logits, targets, entropy_weight=1.0, scale=1 / 3), reverse / 3
     )
+    cross_entropy = -(targets * p.log()).sum(1).mean()
+    mixed = generated_labels_loss(
+        logits, targets, entropy_weight=1.0, scale=1 / 3, cross_entropy_share=0.2
+    )
+    torch.testing.assert_close(mixed, (0.2 * cross_entropy + 0.8 * reverse) / 3)
+
+
+def test_cross_entropy_takes_what_the_noise_leaves():
+    shares = [cross_entropy_share(rate) for rate in (0.0, 0.15, 0.3, 1.0)]
+    assert shares == pytest.approx([1.0, 0.5, 0.0, 0.0])
 
 
 def test_rows_without_a_label_have_no_loss():
@@ -460,6 +471,7 @@ def test_bad_trusted_rows_are_named(split, given, message):
         ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
         ({"meta_lr": -1.0}, "meta_lr == -1.0"),
         ({"meta_every": 0}, "meta_every == 0, must be >= 1"),
+        ({"max_noise_rate": 1.5}, "max_noise_rate == 1.5, must be <= 1"),
         ({"virtual_lr": "big"}, "virtual_lr must be 'auto' or a number"),
         ({"trusted_weight": -1.0}, "trusted_weight == -1.0"),
         ({"meta_batch_size": 0}, "meta_batch_size == 0"),

@@ -8,10 +8,10 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
 from torch.utils.data import TensorDataset
 
-from sknoisy import SyntheticMixClassifier
+from sknoisy import MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.data import DatasetRows
 from sknoisy.noise import pair_noise, symmetric_noise
-from sknoisy.noise_rate import highest_noise_rate
+from sknoisy.noise_rate import highest_noise_rate, highest_noise_rate_near
 from sknoisy.transition import class_shares, limit_noise, noise_rate
 
 CLASSES = {"n_features": 5, "centers": 6, "random_state": 0}
@@ -85,6 +85,108 @@ def test_text_is_compared_as_it_is():
     text = sparse.hstack([sparse.csr_matrix(5 * np.eye(6)[topics]), words], format="csr")
     assert highest_noise_rate(text, topics) < 0.1
     assert highest_noise_rate(text, np.roll(topics, 7)) == 1
+
+
+def shared_by_neighbours(y, rate, random_state):
+    """A wrong label for those of each class that come first: here, those in one region."""
+    given = y.copy()
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        given[members[: round(rate * len(members))]] = (label + 1) % 6
+    return given
+
+
+def blobs_in_order(n, **kwargs):
+    """Blobs whose rows are sorted by their first column, and every third of them."""
+    X, y = make_blobs(n, **{**CLASSES, **kwargs})
+    order = X[:, 0].argsort()
+    X, y = X[order], y[order]
+    trusted = np.arange(n) % 3 == 0
+    return X[~trusted], y[~trusted], X[trusted], y[trusted]
+
+
+@pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next, shared_by_neighbours])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
+def test_no_more_labels_are_wrong_than_those_beside_trusted_rows(noise, rate):
+    """And hardly fewer where classes lie apart; also, about, where neighbours are mistaken alike.
+
+    Rows at the rim, as those are here, are the nearest ones of fewer.
+    """
+    X, y, *trusted = blobs_in_order(3000)
+    given = noise(y, rate, random_state=0)
+    wrong = (given != y).mean()
+    shares = np.bincount(y) / len(y)
+    found = highest_noise_rate_near(*trusted, X, given, shares=shares)
+    least = wrong
+    if noise is shared_by_neighbours:
+        least = 0.7 * wrong
+        assert highest_noise_rate(X, given) < max(0.02, 0.7 * wrong)
+    assert least <= found <= wrong + 0.06
+    X, y, *trusted = blobs_in_order(3000, cluster_std=3.0)
+    given = noise(y, rate, random_state=0)
+    assert highest_noise_rate_near(*trusted, X, given, shares=shares) >= found - 0.02
+
+
+def test_classes_count_by_their_shares_however_trusted_rows_were_drawn():
+    X, y = make_blobs([1800, 100, 100], n_features=5, cluster_std=4.0, random_state=0)
+    X_more, y_more = make_blobs([900, 50, 50], n_features=5, cluster_std=4.0, random_state=0)
+    even = np.concatenate([np.flatnonzero(y_more == k)[:50] for k in range(3)])
+    alike = highest_noise_rate_near(X_more, y_more, X, y)
+    assert highest_noise_rate_near(X_more[even], y_more[even], X, y) == pytest.approx(
+        alike, abs=0.05
+    )
+
+
+def test_few_trusted_rows_leave_more_possible_and_chance_all():
+    X, y, X_meta, y_meta = blobs_in_order(3000)
+    found = [highest_noise_rate_near(X_meta[:n], y_meta[:n], X, y) for n in (12, 100, 1000)]
+    assert found == sorted(found, reverse=True)
+    assert 0.05 < found[0] < 0.2
+    shuffled = np.random.default_rng(0).permutation(y)
+    assert highest_noise_rate_near(X_meta, y_meta, X, shuffled) == 1
+    assert highest_noise_rate_near(X_meta, y_meta, X[:40], y[:40]) == 1
+    assert highest_noise_rate_near(X_meta, y_meta, X, y, torch.zeros(len(y))) == 1
+
+
+def test_rows_that_weigh_nothing_do_not_answer():
+    X, y, *trusted = blobs_in_order(3000)
+    weights = torch.arange(len(y)) % 2
+    blank = np.where(weights == 0, 0, y)
+    expected = highest_noise_rate_near(*trusted, X[1::2], y[1::2])
+    assert highest_noise_rate_near(*trusted, X, blank, weights) == pytest.approx(expected)
+
+
+def test_what_holds_the_rows_and_their_scale_do_not_matter():
+    X, y, X_meta, y_meta = blobs_in_order(900, cluster_std=2.0)
+    X, X_meta = X.astype(np.float32), X_meta.astype(np.float32)
+    expected = highest_noise_rate_near(X_meta, y_meta, X, y)
+    assert highest_noise_rate_near(X_meta * 1000 + 3, y_meta, X * 1000 + 3, y) == expected
+    dataset = DatasetRows(TensorDataset(torch.from_numpy(X)))
+    assert highest_noise_rate_near(X_meta, y_meta, dataset, y) == expected
+    for meta in (X_meta, sparse.csr_matrix(X_meta)):
+        assert highest_noise_rate_near(meta, y_meta, sparse.csr_matrix(X), y) == expected
+
+
+@pytest.mark.parametrize("given_weight", [0.0, 1.0])
+def test_labels_beside_trusted_rows_decide_how_they_are_learned(blobs, given_weight):
+    """Few wrong ones: by cross-entropy; many: as with a limit of 1."""
+    X, y, true = blobs
+    fast = {"max_epochs": 10, "warmup_epochs": 3, "given_weight": given_weight, "random_state": 0}
+    trusted = np.arange(len(y)) % 4 == 0
+    noisy, clean = np.where(trusted, true, y), true
+
+    def proba(labels, **params):
+        clf = MetaLabelNetClassifier(**fast, **params).fit(X, labels, trusted=trusted)
+        return clf.predict_proba(X), clf.max_noise_rate_
+
+    found, rate = proba(noisy)
+    free, rate_by_accuracy = proba(noisy, max_noise_rate=1.0)
+    assert rate == rate_by_accuracy > 0.2
+    np.testing.assert_array_equal(found, free)
+    found, rate = proba(clean)
+    assert rate < 0.1
+    assert np.abs(found - proba(clean, max_noise_rate=1.0)[0]).max() > 0.01
+    assert proba(noisy, max_noise_rate=0.05)[1] == 0.05
 
 
 def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
