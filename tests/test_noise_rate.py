@@ -10,9 +10,11 @@ from torch.utils.data import TensorDataset
 
 from sknoisy import MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.data import DatasetRows
+from sknoisy.label_network import GenerateLabels
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.noise_rate import highest_noise_rate, highest_noise_rate_near
 from sknoisy.transition import class_shares, limit_noise, noise_rate
+from sknoisy.trusted import TrustedRows
 
 CLASSES = {"n_features": 5, "centers": 6, "random_state": 0}
 
@@ -165,6 +167,29 @@ def test_what_holds_the_rows_and_their_scale_do_not_matter():
     assert highest_noise_rate_near(X_meta, y_meta, dataset, y) == expected
     for meta in (X_meta, sparse.csr_matrix(X_meta)):
         assert highest_noise_rate_near(meta, y_meta, sparse.csr_matrix(X), y) == expected
+
+
+def test_trusted_rows_are_no_witnesses_and_classes_count_by_their_true_shares():
+    """Each stands beside another; and some classes lose labels to others."""
+    X, y, X_meta, y_meta = blobs_in_order(1500)
+    given = even_to_next(y, 0.4, random_state=0)
+    rows = np.concatenate([X, X_meta, X_meta + 1e-3])
+    labels = np.concatenate([given, y_meta, y_meta])
+    pinned = np.arange(len(X), len(rows))
+    trusted = TrustedRows(rows[pinned], labels[pinned])
+    callback = GenerateLabels(trusted=trusted, pinned=pinned, max_noise_rate="auto")
+    shares = torch.ones(6, dtype=torch.float64) / 6
+    found = callback.highest_noise_rate(
+        torch.from_numpy(labels), rows, torch.ones(len(rows)), shares
+    )
+    wrong = (given != y).mean()
+    assert wrong - 0.02 <= found <= wrong + 0.06
+    assert highest_noise_rate_near(X_meta, y_meta, X, given) < wrong - 0.03
+    callback.pinned = None
+    assert (
+        callback.highest_noise_rate(torch.from_numpy(labels), rows, torch.ones(len(rows)), shares)
+        < 0.5 * wrong
+    )
 
 
 @pytest.mark.parametrize("given_weight", [0.0, 1.0])
