@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 
 from sknoisy.functional import at_least_float32, weighted_mean
 
-REVERSE_RATE = 0.3  # of wrong labels, from where on the loss is the authors' alone
+REVERSE_RATE = 0.2  # of wrong labels, from where on the loss is the authors' alone
 
 
 def given_labels_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -43,7 +43,7 @@ def generated_labels_loss(
 
 
 def cross_entropy_share(max_noise_rate: float) -> float:
-    """Return 1 where no label can be wrong, down to 0 where three of ten can or more.
+    """Return 1 where no label can be wrong, down to 0 where a fifth can or more.
 
     Cross-entropy learns every label it is given, the reverse one what is easily learned.
     """

@@ -95,8 +95,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         no more count as wrong than `max_noise_rate` says, and than its accuracy on the trusted rows
         leaves to noise. It has learned from these, so that is generous. The authors do without: 0.
     max_noise_rate : 'auto' or float in [0, 1], default='auto'
-        The share of the given labels that can be wrong, at most. Below 0.3 the classifier also
-        learns the generated labels by cross-entropy, in the share ``1 - max_noise_rate / 0.3`` of
+        The share of the given labels that can be wrong, at most. Below 0.2 the classifier also
+        learns the generated labels by cross-entropy, in the share ``1 - max_noise_rate / 0.2`` of
         its loss, while the look-ahead keeps the reverse one: right labels that are hard to learn
         are then learned sooner. 'auto' is how often the row nearest to a trusted one, by its
         inputs, has another label, and a standard error: see `highest_noise_rate_near`; 1 without

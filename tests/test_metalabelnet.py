@@ -57,7 +57,7 @@ def test_entropy_weight_one_leaves_the_reverse_cross_entropy():
 
 
 def test_cross_entropy_takes_what_the_noise_leaves():
-    shares = [cross_entropy_share(rate) for rate in (0.0, 0.15, 0.3, 1.0)]
+    shares = [cross_entropy_share(rate) for rate in (0.0, 0.1, 0.2, 1.0)]
     assert shares == pytest.approx([1.0, 0.5, 0.0, 0.0])
 
 
