@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.nn.utils import clip_grad_norm_
 
 from sknoisy.data import RowDataset
+from sknoisy.evidence import see_rows, see_trusted_rows
 from sknoisy.features import find_feature_layer, pass_through, plain
 from sknoisy.functional import at_least_float32
 from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
@@ -164,29 +165,10 @@ max_noise_rate, max_grad_norm, hypergradient
         weights = net.criterion_.weights_of(in_training)
         if weights is not None:
             counted[in_training] = weights
-        counts = table.new_zeros(table.shape[1], table.shape[1])
-        losses = table.new_empty(len(data))  # both in the order of the rows
-        self.features_ = None
-        for X, rows in net.get_iterator(data, training=False):
-            rows = to_device(rows, net.device)
-            logits, found = pass_through(net, X, self.layer_)
-            if self.features_ is None:
-                self.features_ = found.new_empty(len(data), found.shape[1])
-            self.features_[rows] = found
-            given = table[rows].argmax(dim=1)
-            losses[rows] = cross_entropy(logits, given, reduction="none")
-            predicted = one_hot(logits.argmax(dim=1), len(counts)).to(table)
-            counts += predicted.T @ (table[rows] * counted[rows, None])
+        self.features_, counts, losses = see_rows(net, data, self.layer_, counted)
         if self.trusted is None:
-            rows = in_training[table[in_training].sum(dim=1).cpu() > 0]
-            weights = net.criterion_.weights_of(rows)
-            if weights is not None and (weights > 0).any():
-                rows = rows[weights.cpu() > 0]
-            given = table[rows].argmax(dim=1).cpu()
-            self.chosen_ = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
-            X = data.__getitems__(self.chosen_.numpy())[0].numpy()
-            self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
-        confusion = self.confusion(net, len(counts)).to(counts)
+            self.trust_lowest_losses(net, data, losses, in_training)
+        confusion = see_trusted_rows(net, self.trusted_data_, self.layer_, len(counts)).to(counts)
         shares = class_shares(counts, confusion)
         if self.class_prior == "estimated":
             self.class_weights_ = shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
@@ -196,6 +178,18 @@ max_noise_rate, max_grad_norm, hypergradient
         counts = limit_noise(counts, self.max_noise_rate_)
         self.begin_offsets(net.criterion_, log_transition(counts))
         self.begin_label_net(table)
+
+    def trust_lowest_losses(self, net, data, losses, rows):
+        """Begin to trust those of these rows that have a label, a weight, and the lowest losses."""
+        table = net.criterion_.targets
+        rows = rows[table[rows].sum(dim=1).cpu() > 0]
+        weights = net.criterion_.weights_of(rows)
+        if weights is not None and (weights > 0).any():
+            rows = rows[weights.cpu() > 0]
+        given = table[rows].argmax(dim=1).cpu()
+        self.chosen_ = rows[lowest_losses(losses.cpu()[rows], given, 0.1, 50)]
+        X = data.__getitems__(self.chosen_.numpy())[0].numpy()
+        self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
 
     def highest_noise_rate(self, given, X, weights, shares):
         """Return `max_noise_rate`, or what the rows nearest to trusted ones tell."""
@@ -214,15 +208,6 @@ max_noise_rate, max_grad_norm, hypergradient
             weights[: len(given)],
             shares.numpy(force=True),
         )
-
-    def confusion(self, net, n_classes):
-        """Return how many trusted rows of each class are predicted as each (C, C)."""
-        confusion = torch.zeros(n_classes, n_classes)
-        for X, labels in net.get_iterator(self.trusted_data_, training=False):
-            predicted = pass_through(net, X, self.layer_)[0].argmax(dim=1).cpu()
-            found = labels.cpu() * n_classes + predicted
-            confusion += found.bincount(minlength=n_classes**2).view_as(confusion)
-        return confusion
 
     def begin_offsets(self, criterion, log_transition):
         """Write down what each row's given label adds to its generated logits; 0 without one."""

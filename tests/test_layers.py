@@ -32,8 +32,10 @@ BELOW = {
     "listeners": set(),
     "label_losses": {"functional"},
     "transition": set(),
+    "evidence": {"features"},
     "label_network": {
         "data",
+        "evidence",
         "features",
         "functional",
         "hypergradient",
