@@ -172,9 +172,14 @@ max_noise_rate, max_grad_norm, hypergradient
         shares = class_shares(counts, confusion)
         if self.class_prior == "estimated":
             self.class_weights_ = shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
-        highest = self.highest_noise_rate(net.criterion_.given, data.X, counted, shares)
+        self.max_noise_rate_ = noise_rate(counts, confusion, shares)  # by accuracy
+        if self.max_noise_rate == "auto":
+            near = self.noise_rate_near_trusted(net.criterion_.given, data.X, counted, shares)
+            highest = max(self.max_noise_rate_, near)
+        else:
+            highest = self.max_noise_rate
+            self.max_noise_rate_ = min(self.max_noise_rate_, highest)
         self.cross_entropy_share_ = cross_entropy_share(highest)
-        self.max_noise_rate_ = min(highest, noise_rate(counts, confusion, shares))
         counts = limit_noise(counts, self.max_noise_rate_)
         self.begin_offsets(net.criterion_, log_transition(counts))
         self.begin_label_net(table)
@@ -191,10 +196,8 @@ max_noise_rate, max_grad_norm, hypergradient
         X = data.__getitems__(self.chosen_.numpy())[0].numpy()
         self.trust(net, X, table[self.chosen_].argmax(dim=1).cpu())
 
-    def highest_noise_rate(self, given, X, weights, shares):
-        """Return `max_noise_rate`, or what the rows nearest to trusted ones tell."""
-        if self.max_noise_rate != "auto":
-            return self.max_noise_rate
+    def noise_rate_near_trusted(self, given, X, weights, shares):
+        """Return the share of labels that can be wrong, as rows nearest to trusted ones tell."""
         if self.trusted is None:
             return 1.0
         given, weights = given.cpu(), weights.cpu().clone()
@@ -408,14 +411,20 @@ max_noise_rate, max_grad_norm, hypergradient
             table = net.criterion_.targets
             # Without the given labels' share, which keeps more wrong labels than it is worth here.
             table[: len(self.features_)] = self.label_net_(self.features_).softmax(dim=1)
-            if (
-                self.pinned is not None and self.trusted_weight
-            ):  # the trusted rows stand at the table's end as well
+            # The trusted rows stand at the table's end as well.
+            if self.pinned is not None and self.trusted_weight:
                 table[torch.as_tensor(self.pinned)] = table[self.first_trusted_ :].clone()
         self.n_meta_ = len(self.trusted_data_) if hasattr(self, "trusted_data_") else 0
         if hasattr(self, "label_net_"):
             self.label_net_.cpu()
-        kept = {"label_net_", "max_noise_rate_", "hypergradient_", "best_epoch_", "n_meta_"}
+        kept = {
+            "label_net_",
+            "max_noise_rate_",
+            "cross_entropy_share_",
+            "hypergradient_",
+            "best_epoch_",
+            "n_meta_",
+        }
         fitted = {name for name in vars(self) if name.endswith("_")}
         for name in fitted - kept - {"handle_", "held_out_"}:
             delattr(self, name)

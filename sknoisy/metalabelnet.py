@@ -92,15 +92,18 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         the log-probability that each class has been given this label joins the label network's
         logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
         given labels of each class that the classifier then predicts; of those that it contradicts
-        no more count as wrong than `max_noise_rate` says, and than its accuracy on the trusted rows
-        leaves to noise. It has learned from these, so that is generous. The authors do without: 0.
+        no more count as wrong than its accuracy on the trusted rows leaves to noise, and than
+        `max_noise_rate` says. It has learned from these, so that is generous. The authors do
+        without: 0.
     max_noise_rate : 'auto' or float in [0, 1], default='auto'
         The share of the given labels that can be wrong, at most. Below 0.2 the classifier also
         learns the generated labels by cross-entropy, in the share ``1 - max_noise_rate / 0.2`` of
-        its loss, while the look-ahead keeps the reverse one: right labels that are hard to learn
-        are then learned sooner. 'auto' is how often the row nearest to a trusted one, by its
-        inputs, has another label, and a standard error: see `highest_noise_rate_near`; 1 without
-        trusted rows. The authors do without: 1.
+        its loss, while the look-ahead keeps the reverse one: labels that are hard to learn, right
+        or wrong, are then learned sooner. 'auto' takes the larger of two witnesses when the warm-up
+        ends: what the accuracy on the trusted rows leaves to noise, and how often the row nearest
+        to a trusted one, by its inputs, has another label, and a standard error; 1 without trusted
+        rows, and where these tell nothing: see `sknoisy.noise_rate.highest_noise_rate_near`. The
+        authors do without: 1. Found: `cross_entropy_share_`.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
@@ -190,9 +193,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         The label network, from features to logits of labels; None if training ended in the
         warm-up.
     max_noise_rate_ : float or None
-        The share of the given labels, at most, that counted as wrong for `given_weight`:
-        `max_noise_rate`, as given or as found, or less by the accuracy on the trusted rows, which
-        says too little where labels were memorised in the warm-up; None if training ended there.
+        The share of the given labels, at most, that counted as wrong for `given_weight`: what the
+        accuracy on the trusted rows leaves to noise, too low where labels were memorised in the
+        warm-up, or `max_noise_rate` where that is less; None if training ended there.
+    cross_entropy_share_ : float or None
+        The share of the cross-entropy in the loss after the warm-up.
     hypergradient_ : str or None
         How the look-ahead was differentiated.
     best_epoch_ : int
@@ -373,6 +378,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     def max_noise_rate_(self):
         """The share of the given labels, at most, that counted as wrong."""
         return self._callback_attribute("max_noise_rate_")
+
+    @property
+    def cross_entropy_share_(self):
+        """The share of the cross-entropy in the loss after the warm-up."""
+        return self._callback_attribute("cross_entropy_share_")
 
     @property
     def hypergradient_(self):

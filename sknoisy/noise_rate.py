@@ -51,20 +51,21 @@ def highest_noise_rate_near(
 ) -> float:
     """Return the share of labels that can be wrong, given what stands beside trusted rows.
 
-    Where a class has a share r < 0.5 of wrong labels, a row of it has another label with
-    probability r, and a row of another class more often. So no more labels are wrong, on average,
-    than those of the rows nearest to trusted ones: about so also where neighbours are mistaken
-    alike. A standard error is added. Where a half or less is right it says nothing, nor do fewer
-    than 50 rows: 1.
+    Where a class has a share r < 0.5 of wrong labels, wherever its rows lie, a row of it has
+    another label with probability r, and a row of another class more often. So no more labels are
+    wrong, on average, than those of the rows nearest to trusted ones; a standard error is added.
+    Wrong labels of rows that are nobody's nearest, odd ones in many dimensions, go unseen: hear
+    another witness as well. Where a half or less is right it says nothing, nor do fewer than 50
+    rows: 1.
 
     Parameters
     ----------
     trusted_X : array-like of shape (n_meta, ...) or CSR matrix
-        Up to 2,000 of them ask.
+        Up to 2,000 of them ask. Each class's are a fair sample of it.
     trusted_labels : ndarray of shape (n_meta,)
         Their class numbers, which are right.
     X, labels, weights : array-like, ndarray and Tensor or None
-        The rows that answer, as in `highest_noise_rate`; only those that weigh something.
+        The rows that answer, as in `highest_noise_rate`: all that weigh anything, each alike.
     shares : ndarray of shape (n_classes,) or None, default=None
         The true classes' shares of these rows; None takes those of the given labels, which say too
         little of classes that lose labels to others.
@@ -73,22 +74,24 @@ def highest_noise_rate_near(
     numbers = sample_rows(X, weights)
     if len(numbers) < FEWEST_ROWS:
         return 1.0
-    asked = np.random.default_rng(0).permutation(len(trusted_labels))[:QUERIES]
+    asked = sample_rows(trusted_X, np.ones(len(trusted_labels)))[:QUERIES]
     rows, asking = comparable(X[numbers], trusted_X[asked])
     nearest, is_known = nearest_other(asking, rows)
     classes = trusted_labels[asked][is_known]
-    right = labels[numbers][nearest[is_known]] == classes
+    agrees = labels[numbers][nearest[is_known]] == classes
     if shares is None:
         shares = np.bincount(labels, weights=weights, minlength=1 + trusted_labels.max())
     n_asked = np.bincount(classes, minlength=len(shares))
-    n_right = np.bincount(classes, weights=right, minlength=len(shares))
+    n_right = np.bincount(classes, weights=agrees, minlength=len(shares))
+    witnesses = np.unique([classes, nearest[is_known]], axis=1)[0]  # one may be asked again
+    n_witnesses = np.bincount(witnesses, minlength=len(shares))
     shares = shares * (n_asked > 0)
     if not shares.any():
         return 1.0
-    shares, n_asked = shares / shares.sum(), np.maximum(n_asked, 1)
-    rates = (n_right + 1) / (n_asked + 2)  # never quite 0 or 1: their error is not 0 either
-    error = math.sqrt((shares**2 * rates * (1 - rates) / n_asked).sum())
-    agreement = (shares * n_right / n_asked).sum()
+    shares, right = shares / shares.sum(), n_right / np.maximum(n_asked, 1)
+    rates = (right * n_witnesses + 1) / (n_witnesses + 2)  # never quite 0 or 1
+    error = math.sqrt((shares**2 * rates * (1 - rates) / np.maximum(n_witnesses, 1)).sum())
+    agreement = (shares * right).sum()
     return 1.0 if agreement <= 0.5 else min(1.0, float(1 - agreement + error))
 
 
@@ -121,7 +124,7 @@ def comparable(rows, *others):
     columns compare.
     """
     blocks = [rows, *others]
-    if hasattr(rows, "toarray") and math.prod(rows.shape) > NUMBERS:
+    if hasattr(rows, "toarray") and max(math.prod(block.shape) for block in blocks) > NUMBERS:
         return blocks
     blocks = [block.toarray() if hasattr(block, "toarray") else block for block in blocks]
     blocks = [np.asarray(block, dtype=np.float32).reshape(len(block), -1) for block in blocks]

@@ -20,7 +20,14 @@ from sknoisy.targets import SoftTargetLoss
 NEEDED = ("module", "device", "amp")  # for predictions; others can be left out
 # Nothing that starts processes, compilers or writes files comes out of a file.
 NOT_SAVED = ("callbacks", "compile", "iterator_train", "iterator_valid", "checkpoint_dir")
-LEARNED = {"best_epoch_", "n_meta_", "hypergradient_", "n_neighbors_", "max_noise_rate_"}
+LEARNED = {
+    "best_epoch_",
+    "n_meta_",
+    "hypergradient_",
+    "n_neighbors_",
+    "max_noise_rate_",
+    "cross_entropy_share_",
+}
 
 
 def encode_labels(classes: np.ndarray) -> dict:

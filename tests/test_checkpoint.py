@@ -82,6 +82,7 @@ def assert_same(clf, other):
         (SyntheticMixClassifier, {"neighbors": "all", "warmup_epochs": 2, "mix_start": 4}, {}),
         (MetaLabelNetClassifier, {}, META),
         (MetaLabelNetClassifier, {"restore_best": True, "meta_every": 3}, META),
+        (MetaLabelNetClassifier, {"max_noise_rate": 0.05}, META),
         (MetaLabelNetClassifier, {}, {}),
         (MetaLabelNetClassifier, {}, {"trusted": np.arange(240) < 40}),
         (MetaLabelNetClassifier, {}, {**META, "unlabeled_X": X[:50] + 0.1}),
@@ -95,7 +96,8 @@ def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypa
     whole = make().fit(X, Y, **fit_params)
     resumed = fit_with_deaths(monkeypatch, make, [1, 2, 5, 9, 16], tmp_path, X, Y, **fit_params)
     assert_same(whole, resumed)
-    for name in ("clean_probability_", "best_epoch_", "n_meta_", "hypergradient_"):
+    learned = "cross_entropy_share_", "max_noise_rate_"
+    for name in ("clean_probability_", "best_epoch_", "n_meta_", "hypergradient_", *learned):
         if hasattr(whole, name):
             assert np.array_equal(getattr(whole, name), getattr(resumed, name))
 

@@ -303,12 +303,14 @@ class RememberTargets(Callback):
         self.targets_ = net.criterion_.targets.clone()
 
 
-def test_the_given_label_shifts_the_logits_of_the_generated_one(split):
+@pytest.mark.parametrize("max_noise_rate", ["auto", 0.1])
+def test_the_given_label_shifts_the_logits_of_the_generated_one(split, max_noise_rate):
     """By the rule of Bayes: by the same for all rows, times the weight, in favour of itself."""
     X, _, true, X_meta, y_meta = split
     rows = np.concatenate([X[:10], X[:10], X])
     labels = np.concatenate([np.zeros(10, int), np.ones(10, int), true])
     params = {"max_epochs": 31, "warmup_epochs": 30, "meta_lr": 0.0, "batch_size": -1}
+    params["max_noise_rate"] = max_noise_rate
 
     def shifts(given_weight):
         remember = [("remember", RememberTargets())]

@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 from sknoisy import MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.data import DatasetRows
+from sknoisy.label_losses import cross_entropy_share
 from sknoisy.label_network import GenerateLabels
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.noise_rate import highest_noise_rate, highest_noise_rate_near
@@ -179,39 +180,79 @@ def test_trusted_rows_are_no_witnesses_and_classes_count_by_their_true_shares():
     trusted = TrustedRows(rows[pinned], labels[pinned])
     callback = GenerateLabels(trusted=trusted, pinned=pinned, max_noise_rate="auto")
     shares = torch.ones(6, dtype=torch.float64) / 6
-    found = callback.highest_noise_rate(
+    found = callback.noise_rate_near_trusted(
         torch.from_numpy(labels), rows, torch.ones(len(rows)), shares
     )
     wrong = (given != y).mean()
     assert wrong - 0.02 <= found <= wrong + 0.06
     assert highest_noise_rate_near(X_meta, y_meta, X, given) < wrong - 0.03
     callback.pinned = None
-    assert (
-        callback.highest_noise_rate(torch.from_numpy(labels), rows, torch.ones(len(rows)), shares)
-        < 0.5 * wrong
+    found = callback.noise_rate_near_trusted(
+        torch.from_numpy(labels), rows, torch.ones(len(rows)), shares
     )
+    assert found < 0.5 * wrong
+
+
+def test_one_row_asked_again_is_one_witness():
+    """Ten places, each with its crowd: the nearest other place answers for all of a place."""
+    rng = np.random.default_rng(0)
+    place = rng.integers(0, 10, 1500)
+    X = np.column_stack([place, 20 * (place // 5)]).astype(np.float32)
+    y = place // 5
+    found = []
+    for seed in range(40):
+        given = symmetric_noise(y, 0.15, random_state=seed)
+        found.append(highest_noise_rate_near(X[:300], y[:300], X[300:], given[300:]))
+    assert np.mean(np.less(found, 0.15)) < 0.5
+    assert min(found) > 0.05
+
+
+def odd_ones(X, y, rate):
+    """The next class for those of each class that lie farthest from its mean."""
+    given = y.copy()
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        far = np.linalg.norm(X[members] - X[members].mean(0), axis=1).argsort()[::-1]
+        given[members[far[: round(rate * len(members))]]] = (label + 1) % (y.max() + 1)
+    return given
+
+
+def test_mistakes_of_rows_that_are_nobodys_nearest_are_left_to_the_other_witness():
+    centers = np.random.default_rng(0).normal(size=(8, 50)) * 1.6
+    X, y = make_blobs(800, centers=centers, random_state=0)
+    y %= 4
+    trusted = np.arange(len(y)) < 160
+    given = np.where(trusted, y, odd_ones(X, y, 0.2))
+    assert highest_noise_rate_near(X[trusted], y[trusted], X[~trusted], given[~trusted]) < 0.13
+    clf = MetaLabelNetClassifier(max_epochs=12, warmup_epochs=6, random_state=0)
+    clf.fit(X, given, trusted=trusted)
+    assert clf.cross_entropy_share_ < 0.3
 
 
 @pytest.mark.parametrize("given_weight", [0.0, 1.0])
 def test_labels_beside_trusted_rows_decide_how_they_are_learned(blobs, given_weight):
-    """Few wrong ones: by cross-entropy; many: as with a limit of 1."""
+    """Few wrong ones: by cross-entropy as well; many: as with a limit of 1."""
     X, y, true = blobs
     fast = {"max_epochs": 10, "warmup_epochs": 3, "given_weight": given_weight, "random_state": 0}
     trusted = np.arange(len(y)) % 4 == 0
-    noisy, clean = np.where(trusted, true, y), true
 
-    def proba(labels, **params):
+    def fit(labels, **params):
+        labels = np.where(trusted, true, labels)
         clf = MetaLabelNetClassifier(**fast, **params).fit(X, labels, trusted=trusted)
-        return clf.predict_proba(X), clf.max_noise_rate_
+        return clf.predict_proba(X), clf.cross_entropy_share_, clf.max_noise_rate_
 
-    found, rate = proba(noisy)
-    free, rate_by_accuracy = proba(noisy, max_noise_rate=1.0)
-    assert rate == rate_by_accuracy > 0.2
+    found, share, rate = fit(y)
+    free, _, by_accuracy = fit(y, max_noise_rate=1.0)
+    assert share == 0
+    assert rate == by_accuracy > 0.2
     np.testing.assert_array_equal(found, free)
-    found, rate = proba(clean)
-    assert rate < 0.1
-    assert np.abs(found - proba(clean, max_noise_rate=1.0)[0]).max() > 0.01
-    assert proba(noisy, max_noise_rate=0.05)[1] == 0.05
+    found, share, rate = fit(true)
+    assert 0 < share < 1
+    assert np.abs(found - fit(true, max_noise_rate=1.0)[0]).max() > 0.01
+    assert share <= cross_entropy_share(rate)
+    exact = fit(true, max_noise_rate=0.2 * (1 - share))
+    assert exact[1] == pytest.approx(share)
+    assert fit(y, max_noise_rate=0.05)[1:] == (pytest.approx(0.75), 0.05)
 
 
 def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
