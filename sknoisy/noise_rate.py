@@ -98,6 +98,8 @@ def highest_noise_rate_near(
 def sample_rows(X, weights):
     """Return the numbers of up to 10,000 rows that weigh something, in random order."""
     numbers = np.flatnonzero(weights > 0)
+    if len(numbers) <= FEWEST_ROWS:
+        return numbers
     numbers_a_row = X.nnz // X.shape[0] if hasattr(X, "toarray") else math.prod(X.shape[1:])
     size = min(ROWS, max(FEWEST_ROWS, NUMBERS // max(1, numbers_a_row)))
     return np.random.default_rng(0).permutation(numbers)[:size]
