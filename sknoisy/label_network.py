@@ -28,7 +28,13 @@ from sknoisy.label_losses import (
 from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
 from sknoisy.noise_rate import highest_noise_rate_near
 from sknoisy.targets import LabelCallback
-from sknoisy.transition import class_shares, limit_noise, log_transition, noise_rate
+from sknoisy.transition import (
+    class_shares,
+    class_weights,
+    limit_noise,
+    log_transition,
+    noise_rate,
+)
 from sknoisy.trusted import TrustedBatches, lowest_losses
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
@@ -155,10 +161,7 @@ max_noise_rate, max_grad_norm, hypergradient
         """Cache the features of all rows, begin to trust, and see how labels come about."""
         table = net.criterion_.targets
         net.module_.eval()
-        self.frozen_ = None
-        if find_augmentation(net) is not None:  # features then follow each batch
-            self.frozen_ = deepcopy(plain(net.module_))
-            self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
+        self.freeze(net)
         in_training = torch.as_tensor(getattr(dataset_train, "indices", range(len(data))))
         counted = table.new_zeros(len(table))
         counted[in_training] = 1
@@ -171,7 +174,7 @@ max_noise_rate, max_grad_norm, hypergradient
         confusion = see_trusted_rows(net, self.trusted_data_, self.layer_, len(counts)).to(counts)
         shares = class_shares(counts, confusion)
         if self.class_prior == "estimated":
-            self.class_weights_ = shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
+            self.class_weights_ = class_weights(confusion, shares)
         self.max_noise_rate_ = noise_rate(counts, confusion, shares)  # by accuracy
         if self.max_noise_rate == "auto":
             near = self.noise_rate_near_trusted(net.criterion_.given, data.X, counted, shares)
@@ -183,6 +186,13 @@ max_noise_rate, max_grad_norm, hypergradient
         counts = limit_noise(counts, self.max_noise_rate_)
         self.begin_offsets(net.criterion_, log_transition(counts))
         self.begin_label_net(table)
+
+    def freeze(self, net):
+        """Keep the network as it is where inputs are augmented: features then follow each batch."""
+        self.frozen_ = None
+        if find_augmentation(net) is not None:
+            self.frozen_ = deepcopy(plain(net.module_)).eval()
+            self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
 
     def trust_lowest_losses(self, net, data, losses, rows):
         """Begin to trust those of these rows that have a label, a weight, and the lowest losses."""
@@ -264,11 +274,9 @@ max_noise_rate, max_grad_norm, hypergradient
         super().restore(net, state, dataset_train, dataset_valid)
         table, data = net.criterion_.targets, getattr(dataset_train, "dataset", dataset_train)
         if "label_net" in state:
-            self.frozen_ = None
-            if state["frozen"] is not None:
-                self.frozen_ = deepcopy(plain(net.module_)).eval()
+            self.freeze(net)
+            if self.frozen_ is not None:
                 self.frozen_.load_state_dict(state["frozen"])
-                self.frozen_layer_ = find_feature_layer(self.frozen_, self.feature_layer)
             if self.trusted is None:
                 self.chosen_ = state["chosen"]
                 X = data.__getitems__(self.chosen_.numpy())[0].numpy()

@@ -96,7 +96,7 @@ def highest_noise_rate_near(
 
 
 def sample_rows(X, weights):
-    """Return the numbers of up to 10,000 rows that weigh something, in random order."""
+    """Return the numbers of a random sample of up to 10,000 rows that weigh something."""
     numbers = np.flatnonzero(weights > 0)
     if len(numbers) <= FEWEST_ROWS:
         return numbers

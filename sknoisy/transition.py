@@ -41,6 +41,14 @@ def class_shares(counts: Tensor, confusion: Tensor) -> Tensor:
     return shares
 
 
+def class_weights(confusion: Tensor, shares: Tensor) -> Tensor:
+    """Return what a trusted row of each class (C,) counts, for the classes to count by `shares`.
+
+    `confusion` (C, C) holds as many rows of each class as there are trusted ones.
+    """
+    return shares * confusion.sum() / confusion.sum(dim=1).clamp_min(1)
+
+
 def noise_rate(counts: Tensor, confusion: Tensor, shares: Tensor) -> float:
     """Return an estimate, on the high side, of the share of given labels that are wrong.
 
