@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from sknoisy.base import NoisyLabelClassifier, check_number
+from sknoisy.base import NoisyLabelClassifier
 from sknoisy.functional import (
     at_least_float32,
     blend,
     soft_cross_entropy,
     weighted_mean,
 )
+from sknoisy.parameters import check_number
 from sknoisy.targets import LabelCallback
 from sknoisy.warmup import Memorisation
 

@@ -10,10 +10,11 @@ from numbers import Integral, Real
 
 import torch
 
-from sknoisy.base import NoisyLabelClassifier, check_choice, check_number
+from sknoisy.base import NoisyLabelClassifier
 from sknoisy.data import DatasetRows, is_dataset, stack_rows, stored_type
 from sknoisy.hypergradient import METHODS
 from sknoisy.label_network import GenerateLabels
+from sknoisy.parameters import check_choice, check_number
 from sknoisy.trusted import (
     TrustedRows,
     check_mask,

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import torch
 
-from sknoisy.base import NoisyLabelClassifier, check_choice, check_number, read_only
+from sknoisy.base import NoisyLabelClassifier, read_only
 from sknoisy.neighbor_mixing import MixNeighbors
+from sknoisy.parameters import check_choice, check_number
 
 MIXED = 0.8  # the share of the epochs after which mixing ends
 FEWEST_UPDATES = 10  # before mixing ends, so that labels flip at momentum 0.9

@@ -1,0 +1,110 @@
+"""Parameters of the estimators, skorch's dunder ones included: names and values."""
+
+import inspect
+import math
+from difflib import get_close_matches
+from numbers import Integral, Real
+
+from sklearn.utils import check_scalar
+
+from sknoisy.net import AMP_TYPES
+
+SKORCH_PREFIXES = (
+    "module",
+    "optimizer",
+    "iterator_train",
+    "iterator_valid",
+    "callbacks",
+    "compile",
+)
+
+
+def check_number(value, name, kind, low, high=None, *, closed="both", auto=False):
+    """Raise TypeError or ValueError unless low <= value <= high, or 'auto' where that is one."""
+    if auto and isinstance(value, str) and value == "auto":
+        return
+    if auto and isinstance(value, str):
+        raise ValueError(f"{name} must be 'auto' or a number, got {value!r}.")
+    check_scalar(value, name, kind, min_val=low, max_val=high, include_boundaries=closed)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}.")
+
+
+def check_choice(value, name, choices):
+    """Raise ValueError unless value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+class ParameterChecks:
+    """Mixin of an estimator with `skorch_params`: reads, sets and checks them beside its own."""
+
+    def get_params(self, deep=True):
+        """Return all parameters, skorch's dunder parameters included."""
+        return {**super().get_params(deep=deep), **self.skorch_params}
+
+    def set_params(self, **params):
+        """Set parameters, skorch's dunder parameters (``module__*`` ...) included."""
+        self._refuse_unknown(params)
+        own = {k: v for k, v in params.items() if k in _own_params(type(self))}
+        super().set_params(**own)
+        dunder = {k: v for k, v in params.items() if k not in own}
+        self.skorch_params = {**self.skorch_params, **dunder}
+        return self
+
+    @classmethod
+    def _refuse_unknown(cls, params):
+        known = _own_params(cls)
+        for name in params:
+            # scikit-learn's checks also pass the catch-all's own name; skorch refuses that in fit.
+            if name in known or _is_skorch_param(name) or name == "skorch_params":
+                continue
+            hint = _nearest_name(name, known) or (
+                f"valid names: {', '.join(known)}, and those that begin with"
+                f" {', '.join(f'{p}__' for p in SKORCH_PREFIXES)}."
+            )
+            raise TypeError(f"{cls.__name__} has no parameter {name}: {hint}")
+
+    def _check_skorch_params(self):
+        has_auto = inspect.signature(type(self)).parameters["lr"].default == "auto"
+        check_number(self.lr, "lr", Real, 0, closed="neither", auto=has_auto)
+        check_number(self.max_epochs, "max_epochs", Integral, 1, auto=True)
+        if self.batch_size != -1:  # skorch's way to say all rows at once
+            check_number(self.batch_size, "batch_size", Integral, 1)
+        if self.amp not in (False, *AMP_TYPES):
+            raise ValueError(f"amp must be False, 'bf16' or 'fp16', got {self.amp!r}.")
+        if not callable(self.optimizer):
+            raise TypeError(f"optimizer must be a class of torch.optim, got {self.optimizer!r}.")
+        if not (self.train_split is None or callable(self.train_split)):
+            raise TypeError(
+                f"train_split must be None or skorch.dataset.ValidSplit(...), got"
+                f" {self.train_split!r}."
+            )
+        if not (self.callbacks is None or isinstance(self.callbacks, list | tuple)):
+            raise TypeError(
+                f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
+            )
+
+
+def _own_params(cls):
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return sorted(p.name for p in parameters if p.name != "self" and p.kind != p.VAR_KEYWORD)
+
+
+def _nearest_name(name, known):
+    """Return a hint at the parameter that `name` may have meant, or an empty string."""
+    prefix, dunder, rest = name.partition("__")
+    close = get_close_matches(prefix, SKORCH_PREFIXES, n=1) if dunder and rest else []
+    guesses = [f"{p}__{rest}" for p in close]
+    guesses += [
+        f"{p}__{name.removeprefix(p).lstrip('_')}"
+        for p in SKORCH_PREFIXES
+        if name.startswith(f"{p}_") and name.removeprefix(p).strip("_")
+    ]
+    guesses += get_close_matches(name, known, n=1)
+    return f"did you mean {guesses[0]}?" if guesses else ""
+
+
+def _is_skorch_param(name):
+    prefix, dunder, rest = name.partition("__")
+    return bool(prefix in SKORCH_PREFIXES and dunder and rest)
