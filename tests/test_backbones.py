@@ -1,5 +1,6 @@
 import tracemalloc
 import warnings
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,13 @@ from scipy import sparse
 from torch import nn
 
 from sknoisy import ALRClassifier
-from sknoisy.backbones import MLP, UniformDropout, auto_input_dropout, build_module
+from sknoisy.backbones import (
+    MLP,
+    UniformDropout,
+    auto_input_dropout,
+    build_module,
+    use_channels_last,
+)
 from sknoisy.standardize import Standardize
 
 
@@ -166,6 +173,25 @@ def test_images_train_channels_last_unless_the_module_cannot():
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
     clf = ALRClassifier(Viewing, max_epochs=2).fit(X, y)
     assert clf.module_.conv.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("channels", [1, 4, 16])
+def test_few_channels_of_which_pixels_are_skipped_come_first(channels):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(32, channels, 8, 8, generator=generator).to(memory_format=torch.channels_last)
+    layer = nn.Conv2d(channels, 8, 1, stride=2, bias=False)
+    exact = deepcopy(layer).double()
+    use_channels_last(layer, X)
+    fed = []
+    layer.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].stride()))
+    layer(X).square().sum().backward()
+    exact(X.double()).square().sum().backward()
+    torch.testing.assert_close(layer.weight.grad.double(), exact.weight.grad, rtol=1e-4, atol=1e-2)
+    if channels < 16:  # elsewhere oneDNN may write past the end of the gradient's memory
+        assert fed == [(64 * channels, 64, 8, 1)]
+        assert layer.weight.stride() == (channels, 1, 1, 1)
+    else:
+        assert layer.weight.stride() == (channels, 1, channels, channels)
 
 
 def test_the_more_columns_the_more_inputs_are_dropped_in_training():

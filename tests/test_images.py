@@ -84,6 +84,13 @@ def test_bytes_train_as_their_unit_floats(method, digits):
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(floats), atol=1e-4)
 
 
+def test_transposed_images_train_as_their_copies(method, digits):
+    X, y = digits[0][..., None].repeat(3, axis=3), digits[1]
+    X = X.transpose(0, 3, 1, 2)
+    expected = method(**FAST).fit(X.copy(), y).soft_labels_
+    np.testing.assert_allclose(method(**FAST).fit(X, y).soft_labels_, expected, atol=1e-4)
+
+
 def test_bytes_stay_bytes_in_memory(method, digits, monkeypatch):
     X, y = digits
     seen = []
