@@ -25,9 +25,14 @@ def check_number(value, name, kind, low, high=None, *, closed="both", auto=False
         return
     if auto and isinstance(value, str):
         raise ValueError(f"{name} must be 'auto' or a number, got {value!r}.")
-    check_scalar(value, name, kind, min_val=low, max_val=high, include_boundaries=closed)
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}.")
+    try:
+        check_scalar(value, name, kind, min_val=low, max_val=high, include_boundaries=closed)
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}.")
+    except (TypeError, ValueError) as error:
+        if auto:
+            raise type(error)(f"{str(error).removesuffix('.')}; or pass 'auto'.") from None
+        raise
 
 
 def check_choice(value, name, choices):

@@ -237,11 +237,11 @@ def test_no_epoch_left_to_refine_warns(blobs):
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"momentum": 1.5}, ValueError, "momentum == 1.5, must be <= 1"),
-        ({"momentum": float("nan")}, ValueError, "momentum must be finite, got nan"),
+        ({"momentum": 1.5}, ValueError, "momentum == 1.5, must be <= 1; or pass 'auto'"),
+        ({"momentum": float("nan")}, ValueError, "finite, got nan; or pass 'auto'"),
         ({"momentum": "Auto"}, ValueError, "momentum must be 'auto' or a number, got 'Auto'"),
-        ({"momentum": None}, TypeError, "momentum must be an instance of float, not NoneType"),
-        ({"entropy_weight": -0.1}, ValueError, "entropy_weight == -0.1, must be >= 0"),
+        ({"momentum": None}, TypeError, "float, not NoneType; or pass 'auto'"),
+        ({"entropy_weight": -0.1}, ValueError, r"entropy_weight == -0.1, must be >= 0\.$"),
         ({"warmup_epochs": -1}, ValueError, "warmup_epochs == -1, must be >= 0"),
         ({"warmup_epochs": 1.5}, TypeError, "warmup_epochs must be an instance of int"),
     ],
