@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.backbones import MLP
+from sknoisy.backbones import build_module
 from sknoisy.noise import symmetric_noise
 
 N, FEATURES, CLASSES, EPOCHS, BATCH, LR = 50_000, 50, 10, 3, 256, 0.002
@@ -28,9 +28,7 @@ SETTINGS = {"max_epochs": EPOCHS, "batch_size": BATCH, "lr": LR}
 
 def network(X):
     """Return the default network with one layer of 128 units."""
-    module = MLP(FEATURES, CLASSES, hidden=128)
-    module[0].fit(X)
-    return module
+    return build_module(None, {"hidden": 128}, X, CLASSES)
 
 
 def loop(model, X, y, step_loss):
