@@ -86,7 +86,7 @@ def mixing_matrix(weights: Tensor, positions: Tensor, n_columns: int) -> Tensor:
 
 def mixup_matrix(share: Tensor, partners: Tensor) -> Tensor:
     """Matrix (B, B) of mixup: `share` of each row and the rest of its partner (B,)."""
-    matrix = torch.eye(len(partners), device=partners.device)
+    matrix = torch.eye(len(partners), dtype=share.dtype, device=partners.device)
     return share * matrix + (1 - share) * matrix[partners]
 
 
@@ -101,9 +101,8 @@ def weigh(matrix: Tensor, weights: Tensor) -> Tensor:
 
 
 def mix(matrix: Tensor, X: Tensor) -> Tensor:
-    """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M)."""
-    mixed = matrix @ X.flatten(start_dim=1).to(matrix.dtype)
-    return mixed.to(X.dtype).unflatten(1, X.shape[1:])
+    """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M), in its precision."""
+    return (matrix @ X.flatten(start_dim=1).to(matrix.dtype)).unflatten(1, X.shape[1:])
 
 
 def auto_neighbors(n_classes: int, agreement: float) -> int:
@@ -173,6 +172,8 @@ class MixNeighbors(LabelCallback):
         table = net.criterion_.targets
         net.criterion_.register_buffer("clean_probability", table.new_ones(len(table)))
         self.layer_ = find_feature_layer(plain(net.module_), self.feature_layer)
+        # Mixtures are no float32 numbers; a network that is float64 throughout sees them whole.
+        self.is_float64_ = all(p.dtype == torch.float64 for p in net.module_.parameters())
         self.losses_ = deque(maxlen=self.loss_history)
         self.n_neighbors_ = None if self.n_neighbors == "auto" else self.n_neighbors
 
@@ -261,14 +262,17 @@ class MixNeighbors(LabelCallback):
             return
         X, rows = as_inputs(batch[0], net.device), to_device(batch[1], net.device)
         if phase == "mixup":
-            share = torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample()
+            # On the CPU, in the table's precision: the generator there is the one that fit seeds.
+            alpha = torch.tensor(self.mixup_alpha, dtype=net.criterion_.targets.dtype)
+            share = torch.distributions.Beta(alpha, alpha).sample()
             matrix = mixup_matrix(share.to(X.device), torch.randperm(len(rows), device=X.device))
         else:
             X, rows, matrix = self.mix_with_neighbors(net, X, rows, self.updates_targets(epoch))
         weights = net.criterion_.weights_of(rows)
         if weights is not None:
             matrix = weigh(matrix, weights)
-        batch[0], batch[1] = mix(matrix, X), [rows, matrix]
+        mixed = mix(matrix, X)
+        batch[0], batch[1] = mixed if self.is_float64_ else mixed.to(X.dtype), [rows, matrix]
 
     def mix_with_neighbors(self, net, X, rows, update_targets):
         """Return inputs (M, ...), their rows (M,) and the matrix (B, M) that mixes them."""
@@ -318,6 +322,6 @@ class MixNeighbors(LabelCallback):
         if not self.losses_ or self.held_out_ is not None:
             self.losses_.clear()
             self.judge(net, self.data_)
-        del self.layer_, self.losses_, self.data_
+        del self.layer_, self.is_float64_, self.losses_, self.data_
         vars(self).pop("neighbors_", None)
         super().on_train_end(net, **kwargs)

@@ -60,6 +60,32 @@ def test_matrix_form_equals_the_sums_of_the_paper():
         torch.testing.assert_close((matrix @ T)[i], expected_t)
 
 
+def test_mixtures_are_as_exact_as_the_matrix_that_mixes():
+    X, matrix = torch.rand(3, 2), torch.rand(4, 3).double()
+    torch.testing.assert_close(mix(matrix, X), matrix @ X.double(), rtol=0, atol=0)
+    assert mixup_matrix(torch.tensor(0.3).double(), torch.arange(3)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_network_in_float64_sees_whole_mixtures_and_one_in_part_does_not(is_whole):
+    seen = set()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(2, 4, dtype=torch.float64 if is_whole else None)
+            self.last = nn.Linear(4, 2, dtype=torch.float64)
+
+        def forward(self, X):
+            if self.training:
+                seen.add(X.dtype)
+            return self.last(self.first(X.to(self.first.weight.dtype)).double().tanh())
+
+    X, y = make_blobs(40, centers=2, random_state=0)
+    SyntheticMixClassifier(Net, warmup_epochs=1, mix_start=10, max_epochs=20).fit(X, y)
+    assert (torch.float64 in seen) == is_whole
+
+
 def test_mixup_takes_a_share_of_the_row_and_the_rest_of_its_partner():
     X, partners = torch.randn(5, 3), torch.tensor([1, 0, 4, 3, 2])
     mixed = mix(mixup_matrix(torch.tensor(0.3), partners), X)
