@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.backbones import build_module
+from sknoisy.networks.build import build_module
 from sknoisy.noise import symmetric_noise
 
 N, FEATURES, CLASSES, EPOCHS, BATCH, LR = 50_000, 50, 10, 3, 256, 0.002

@@ -23,10 +23,11 @@ from torch.nn.functional import cross_entropy
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.alr import refinement_loss
 from sknoisy.functional import blend, soft_cross_entropy
-from sknoisy.hypergradient import LookAhead, by_jvp
-from sknoisy.images import SmallResNet
-from sknoisy.label_losses import generated_labels_loss, with_trusted_rows
-from sknoisy.neighbor_mixing import (
+from sknoisy.metalabelnet.hypergradient import LookAhead, by_jvp
+from sknoisy.metalabelnet.losses import generated_labels_loss, with_trusted_rows
+from sknoisy.metalabelnet.trusted import TrustedBatches
+from sknoisy.networks.resnet import SmallResNet
+from sknoisy.synthetic_mix.equations import (
     clean_probability,
     label_losses,
     mix,
@@ -34,8 +35,7 @@ from sknoisy.neighbor_mixing import (
     mixing_weights,
     scale_to_unit,
 )
-from sknoisy.neighbors import nearest
-from sknoisy.trusted import TrustedBatches
+from sknoisy.synthetic_mix.neighbors import nearest
 
 N, CLASSES, BATCH, LR, EPOCHS = 3_000, 10, 128, 0.05, 3
 N_TRUSTED, LOOK_AHEAD, BESIDE = 500, 48, 16

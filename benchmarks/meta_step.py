@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
-from sknoisy.backbones import SmallResNet
-from sknoisy.hypergradient import METHODS, LookAhead
-from sknoisy.label_losses import generated_labels_loss, with_trusted_rows
-from sknoisy.label_network import TRUSTED_SHARE
-from sknoisy.metalabelnet import auto_meta_batch_size
+from sknoisy.metalabelnet.callback import TRUSTED_SHARE
+from sknoisy.metalabelnet.classifier import auto_meta_batch_size
+from sknoisy.metalabelnet.hypergradient import METHODS, LookAhead
+from sknoisy.metalabelnet.losses import generated_labels_loss, with_trusted_rows
+from sknoisy.networks.resnet import SmallResNet
 
 BATCH, CLASSES, LR = 128, 10, 0.2
 LOOK_AHEAD, BESIDE = auto_meta_batch_size(BATCH), BATCH // TRUSTED_SHARE

@@ -12,7 +12,7 @@ import machine
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from sknoisy import neighbors
+from sknoisy.synthetic_mix import neighbors
 
 DIMENSIONS, K = 512, 3
 

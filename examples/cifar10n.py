@@ -22,8 +22,7 @@ from sknoisy import ALRClassifier
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir() else None
 if folder is None or not (folder / "cifar10n_labels.npz").exists():
-    print(f"Skipped: no folder with cifar10n_labels.npz was given.\n{__doc__}")
-    sys.exit()
+    sys.exit(f"Skipped: no folder with cifar10n_labels.npz was given.\n{__doc__}")
 
 train = CIFAR10(folder, train=True, download=True, transform=v2.PILToTensor())
 test = CIFAR10(folder, train=False, download=True, transform=v2.PILToTensor())

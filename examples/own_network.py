@@ -13,7 +13,7 @@ from torch import nn
 from sknoisy import ALRClassifier
 from sknoisy.alr import RefineLabels
 from sknoisy.noise import symmetric_noise
-from sknoisy.targets import SoftTargetLoss
+from sknoisy.training.targets import SoftTargetLoss
 
 
 class MyNet(nn.Sequential):

@@ -1,18 +1,15 @@
 """cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads what it believes.
 
-Prints test accuracy alone and in CleanLearning, and how far the tables of issues agree.
+Prints test accuracy alone and in CleanLearning, and how far the tables of issues agree. Needs
+cleanlab: pip install cleanlab
 """
 
+from cleanlab.classification import CleanLearning
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from sknoisy import ALRClassifier
 from sknoisy.noise import symmetric_noise
-
-try:
-    from cleanlab.classification import CleanLearning
-except ImportError:
-    raise SystemExit(print("This example needs cleanlab: pip install cleanlab")) from None
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
@@ -35,6 +32,7 @@ try:
 
     lab = Datalab({"label": y_noisy}, label_name="label", verbosity=0)
 except ImportError:
-    raise SystemExit(print("Datalab needs: pip install 'cleanlab[datalab]'")) from None
-lab.find_issues(pred_probs=clf.soft_labels_, issue_types={"label": {}})
-print(f"Datalab on soft_labels_    {lab.get_issues('label')['is_label_issue'].sum():>4} issues")
+    print("Datalab needs             pip install 'cleanlab[datalab]'")
+else:
+    lab.find_issues(pred_probs=clf.soft_labels_, issue_types={"label": {}})
+    print(f"Datalab on soft_labels_    {lab.get_issues('label')['is_label_issue'].sum():>4} issues")

@@ -4,7 +4,6 @@ Source: W. Zhang, D. Cheng, G. Lu, B. Zhou, J. Li, S. Zhang, "Efficient Adaptive
 for Label Noise Learning", arXiv 2502.00386, 2025.
 """
 
-import warnings
 from functools import partial
 from numbers import Integral, Real
 
@@ -20,8 +19,9 @@ from sknoisy.functional import (
     weighted_mean,
 )
 from sknoisy.parameters import check_number
-from sknoisy.targets import LabelCallback
-from sknoisy.warmup import Memorisation
+from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.warmup_search import Memorisation
+from sknoisy.user_warnings import warn
 
 
 def refinement_loss(
@@ -102,8 +102,8 @@ class ALRClassifier(NoisyLabelClassifier):
     Parameters
     ----------
     module : None, str, nn.Module class, factory or instance, default=None
-        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, or for images
-        `sknoisy.images.SmallResNet`, sized from the data, which standardize their inputs. A name
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.networks.MLP`, or for images
+        `sknoisy.networks.SmallResNet`, sized from the data, which standardize their inputs. A name
         of a torchvision model, such as 'resnet18', builds that, pretrained with
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
@@ -267,11 +267,9 @@ class ALRClassifier(NoisyLabelClassifier):
             memorisation = Memorisation(self.warmup_epochs)
         warmup = memorisation.begins
         if pilot.max_epochs <= warmup:
-            warnings.warn(
+            warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
                 f" max_epochs={pilot.max_epochs} and warmup_epochs={warmup}.",
-                UserWarning,
-                stacklevel=5,
             )
         momentum = self.momentum
         if momentum == "auto":

@@ -1,6 +1,5 @@
 """The scikit-learn contract, once for all methods."""
 
-import warnings
 from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager, nullcontext
 from numbers import Integral
@@ -12,19 +11,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sknoisy.building import MAX_SEED, NetBuilder, seeded
-from sknoisy.checkpoint import Checkpoint, CheckpointFolder
-from sknoisy.data import DatasetRows, is_dataset
-from sknoisy.identity import identity_of
 from sknoisy.inputs import InputChecks
-from sknoisy.interruption import is_called_by_joblib
 from sknoisy.issues import find_label_issues
-from sknoisy.listeners import CallbackSupportMixin, Listeners, with_callbacks
-from sknoisy.net import resolve_device
 from sknoisy.parameters import ParameterChecks
-from sknoisy.saving import Saving
-from sknoisy.targets import LabelCallback
-from sknoisy.warmup import Pilot
+from sknoisy.storage.checkpoint import Checkpoint, CheckpointFolder
+from sknoisy.storage.estimator_file import Saving
+from sknoisy.storage.fingerprint import identity_of
+from sknoisy.training.datasets import DatasetRows, is_dataset
+from sknoisy.training.interruption import is_called_by_joblib
+from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.net import resolve_device
+from sknoisy.training.recipe import MAX_SEED, NetBuilder, seeded
+from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, Listeners, with_callbacks
+from sknoisy.training.warmup_search import Pilot
+from sknoisy.user_warnings import warn
 
 
 @contextmanager
@@ -171,19 +171,16 @@ class NoisyLabelClassifier(
                 raise KeyboardInterrupt
         listeners.end()
         if net.interrupted_:
-            warnings.warn(
+            warn(
                 f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"
                 " epochs; the fit so far is kept.",
-                UserWarning,
-                stacklevel=4,
             )
         if not (np.isfinite(net.history[-1, "train_loss"]) and is_finite(net.module_)):
-            warnings.warn(
+            warn(
                 f"Training diverged: the loss of the last epoch is"
                 f" {net.history[-1, 'train_loss']}. Lower lr={net.lr:g}, or scale X; a Dataset must"
                 " hold finite numbers.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         return self
 

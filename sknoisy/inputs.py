@@ -8,14 +8,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from sknoisy.data import (
-    DatasetRows,
-    as_array,
-    count_dimensions,
-    is_dataset,
-    plain_labels,
-    stored_type,
-)
+from sknoisy.training.data import stored_type
+from sknoisy.training.datasets import DatasetRows, as_array, is_dataset
 
 
 class InputChecks:
@@ -179,3 +173,24 @@ class InputChecks:
         if not (np.isfinite(weights).all() and weights.min() >= 0):
             raise ValueError(f"class_weight must be finite and not negative, got {weights}.")
         return weights
+
+
+def count_dimensions(X):
+    """Return how many dimensions X has, without making an array of it."""
+    nested = 0
+    while isinstance(X, list | tuple) and X:
+        X, nested = X[0], nested + 1
+    return nested + getattr(X, "ndim", 0)
+
+
+def plain_labels(y):
+    """Return labels of a nullable pandas type, none of them missing, as numpy's own type.
+
+    And numpy's strings of any length as those of one length, which scikit-learn knows.
+    """
+    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
+        return y.astype(str)
+    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
+        return y
+    return y.to_numpy(dtype=plain)

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 from sklearn.utils import check_scalar
 
-from sknoisy.net import AMP_TYPES
+from sknoisy.training.net import AMP_TYPES
 
 SKORCH_PREFIXES = (
     "module",

@@ -8,10 +8,10 @@ from torch.nn.functional import cross_entropy, softmax
 
 from sknoisy import ALRClassifier
 from sknoisy.alr import RefineLabels, auto_momentum, refinement_loss
-from sknoisy.data import BatchLoader, RowDataset
 from sknoisy.functional import blend, soft_cross_entropy
-from sknoisy.targets import SoftTargetLoss
-from sknoisy.warmup import Memorisation
+from sknoisy.training.data import BatchLoader, RowDataset
+from sknoisy.training.targets import SoftTargetLoss
+from sknoisy.training.warmup_search import Memorisation
 
 
 @pytest.fixture

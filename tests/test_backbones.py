@@ -10,14 +10,10 @@ from scipy import sparse
 from torch import nn
 
 from sknoisy import ALRClassifier
-from sknoisy.backbones import (
-    MLP,
-    UniformDropout,
-    auto_input_dropout,
-    build_module,
-    use_channels_last,
-)
-from sknoisy.standardize import Standardize
+from sknoisy.networks.build import build_module
+from sknoisy.networks.layout import use_channels_last
+from sknoisy.networks.mlp import MLP, UniformDropout, auto_input_dropout
+from sknoisy.networks.standardize import Standardize
 
 
 def test_standardized_columns_have_mean_0_and_deviation_1():
@@ -139,7 +135,7 @@ def test_softmax_at_the_end_warns(blobs):
 
 
 def test_the_look_at_the_module_leaves_batchnorm_and_mode_alone(blobs):
-    from sknoisy.backbones import check_logits
+    from sknoisy.networks.build import check_logits
 
     module = nn.Sequential(nn.BatchNorm1d(10), nn.Linear(10, 4))
     before = module[0].running_mean.clone()

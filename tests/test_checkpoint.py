@@ -17,14 +17,9 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import TensorDataset
 
-from sknoisy import (
-    ALRClassifier,
-    MetaLabelNetClassifier,
-    SyntheticMixClassifier,
-    checkpoint,
-    identity,
-)
-from sknoisy.checkpoint import CheckpointFolder, read_file
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.storage import checkpoint, fingerprint
+from sknoisy.storage.checkpoint import CheckpointFolder, read_file
 
 METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 pytestmark = pytest.mark.filterwarnings(
@@ -252,7 +247,7 @@ def test_other_data_are_refused(tmp_path):
 
 def test_another_version_is_refused(tmp_path, monkeypatch):
     clf = fitted(tmp_path)
-    monkeypatch.setattr(identity, "__version__", "0.0.1")
+    monkeypatch.setattr(fingerprint, "__version__", "0.0.1")
     with pytest.raises(ValueError, match="version of sknoisy=.*, this one has .*=0.0.1"):
         clf.fit(X, Y)
 
@@ -375,8 +370,8 @@ def small(n_features, n_classes, width=4):
     ],
 )
 def test_objects_are_compared_by_what_they_hold(name, before, after, tmp_path):
-    assert identity.describe(before) == identity.describe(deepcopy(before))
-    assert identity.describe(before) != identity.describe(after)
+    assert fingerprint.describe(before) == fingerprint.describe(deepcopy(before))
+    assert fingerprint.describe(before) != fingerprint.describe(after)
     clf = ALRClassifier(max_epochs=3, warmup_epochs=1, checkpoint_dir=tmp_path)
     clf.set_params(**{"random_state": 0, name: deepcopy(before)}).fit(X, Y)
     with pytest.raises(ValueError, match=f"holds a fit with {name}="):

@@ -4,7 +4,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import Subset, WeightedRandomSampler
 
-from sknoisy.data import BatchLoader, RowDataset
+from sknoisy.training.data import BatchLoader, RowDataset
 
 
 def rows_of(loader):

@@ -1,10 +1,23 @@
 import runpy
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+NEED_DATA = {"cifar10n"}
+
+
+def run(path):
+    """Run a script; one that ends with the words "Skipped: ..." skips the test, if it may."""
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        reason = str(end.code)
+    else:
+        return
+    if path.stem in NEED_DATA and reason.startswith("Skipped: "):
+        pytest.skip(reason.partition("\n")[0])
+    pytest.fail(f"{path.name} stopped: {reason}")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -12,6 +25,15 @@ def test_example_runs(path, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # pictures are written where an example runs
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr("sys.argv", [str(path)])
-    with suppress(SystemExit):  # an example that lacks its data says so and stops
-        runpy.run_path(str(path), run_name="__main__")
+    run(path)
     assert capsys.readouterr().out
+
+
+def test_an_example_that_stops_is_no_pass(tmp_path):
+    script = tmp_path / "quickstart.py"
+    script.write_text("import sys; print('half'); sys.exit('Skipped: no wish')")
+    with pytest.raises(pytest.fail.Exception, match="no wish"):
+        run(script)
+    (tmp_path / "cifar10n.py").write_text(script.read_text())
+    with pytest.raises(pytest.skip.Exception, match="no wish"):
+        run(tmp_path / "cifar10n.py")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sknoisy.features import find_feature_layer, logits_and_features, no_trace
+from sknoisy.training.features import find_feature_layer, logits_and_features, no_trace
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sknoisy.backbones import UniformDropout
-from sknoisy.hypergradient import (
+from sknoisy.metalabelnet.hypergradient import (
     LookAhead,
     by_double_backward,
     by_finite_difference,
@@ -16,6 +15,7 @@ from sknoisy.hypergradient import (
     first_that_works,
     kl_to_labels,
 )
+from sknoisy.networks.mlp import UniformDropout
 
 
 def mlp():
@@ -119,7 +119,7 @@ def test_lack_of_memory_is_not_taken_for_a_missing_formula(monkeypatch):
     def fail(step):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr("sknoisy.hypergradient.by_jvp", fail)
+    monkeypatch.setattr("sknoisy.metalabelnet.hypergradient.by_jvp", fail)
     with pytest.raises(torch.OutOfMemoryError, match="full"):
         first_that_works(step_of(mlp(), (6,)))
 

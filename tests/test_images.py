@@ -17,15 +17,11 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from torchvision.transforms import v2
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.images import (
-    RandomCropFlip,
-    SmallResNet,
-    from_torchvision,
-    replace_head,
-    replace_stem,
-)
-from sknoisy.neighbor_mixing import mix
-from sknoisy.standardize import StandardizeChannels
+from sknoisy.networks.augmentation import RandomCropFlip
+from sknoisy.networks.resnet import SmallResNet
+from sknoisy.networks.standardize import StandardizeChannels
+from sknoisy.networks.torchvision import from_torchvision, replace_head, replace_stem
+from sknoisy.synthetic_mix.equations import mix
 
 METHODS = [ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier]
 FAST = {"module__width": 4, "max_epochs": 4, "random_state": 0}
@@ -99,7 +95,7 @@ def test_bytes_stay_bytes_in_memory(method, digits, monkeypatch):
         seen.append(rows)
         return SmallResNet(1, n_classes, width=4)
 
-    monkeypatch.setattr("sknoisy.building.build_module", build)
+    monkeypatch.setattr("sknoisy.training.recipe.build_module", build)
     method(max_epochs=3).fit(X, y)
     assert seen[0].dtype == np.uint8
     assert np.shares_memory(seen[0], X)
@@ -127,7 +123,7 @@ def test_mixing_with_far_neighbors_scales_and_augments_them_too(digits, monkeypa
         fed.append(X.max().item())
         return mix(matrix, X)
 
-    monkeypatch.setattr("sknoisy.neighbor_mixing.mix", spy)
+    monkeypatch.setattr("sknoisy.synthetic_mix.callback.mix", spy)
     clf = SyntheticMixClassifier(**FAST, neighbors="all", warmup_epochs=1, mix_start=1)
     clf.fit(X, y)
     assert max(fed) == 1
@@ -467,7 +463,7 @@ def test_a_memory_map_stays_on_disk(method, tmp_path, monkeypatch):
     expected = method(**FAST).fit(X, y)
     found = method(**FAST).fit(mapped, y)
     np.testing.assert_allclose(found.predict_proba(mapped), expected.predict_proba(X), atol=1e-5)
-    monkeypatch.setattr("sknoisy.building.build_module", build)
+    monkeypatch.setattr("sknoisy.training.recipe.build_module", build)
     method(max_epochs=2).fit(mapped, y)
     assert np.shares_memory(seen[0], mapped)
 

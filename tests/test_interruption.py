@@ -57,13 +57,13 @@ def test_an_interruption_before_the_first_epoch_ends_leaves_nothing_behind():
 
 
 def test_an_interruption_of_the_pilot_ends_the_fit(monkeypatch):
-    from sknoisy import warmup
+    from sknoisy.training import warmup_search
 
-    class Interrupted(warmup.GivenLabels):
+    class Interrupted(warmup_search.GivenLabels):
         def on_epoch_end(self, net, **kwargs):
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(warmup, "GivenLabels", Interrupted)
+    monkeypatch.setattr(warmup_search, "GivenLabels", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         ALRClassifier(max_epochs=9).fit(X, y)
 

@@ -13,16 +13,20 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
-from sknoisy.label_losses import (
+from sknoisy.metalabelnet.callback import GenerateLabels
+from sknoisy.metalabelnet.classifier import (
+    auto_meta_batch_size,
+    auto_virtual_lr,
+    auto_warmup_epochs,
+)
+from sknoisy.metalabelnet.losses import (
     cross_entropy_share,
     generated_labels_loss,
     given_labels_loss,
     with_trusted_rows,
 )
-from sknoisy.label_network import GenerateLabels
-from sknoisy.metalabelnet import auto_meta_batch_size, auto_virtual_lr, auto_warmup_epochs
-from sknoisy.transition import limit_noise, log_transition
-from sknoisy.trusted import TrustedBatches, lowest_losses, stratified_order
+from sknoisy.metalabelnet.noise_estimate import limit_noise, log_transition
+from sknoisy.metalabelnet.trusted import TrustedBatches, lowest_losses, stratified_order
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
 

@@ -3,8 +3,8 @@ import importlib.util
 import pytest
 import torch
 
-from sknoisy import neighbors
-from sknoisy.neighbors import nearest, nearest_in_set
+from sknoisy.synthetic_mix import neighbors
+from sknoisy.synthetic_mix.neighbors import nearest, nearest_in_set
 
 
 @pytest.fixture

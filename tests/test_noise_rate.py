@@ -9,13 +9,13 @@ from skorch.dataset import ValidSplit
 from torch.utils.data import TensorDataset
 
 from sknoisy import MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.data import DatasetRows
-from sknoisy.label_losses import cross_entropy_share
-from sknoisy.label_network import GenerateLabels
+from sknoisy.metalabelnet.callback import GenerateLabels
+from sknoisy.metalabelnet.losses import cross_entropy_share
+from sknoisy.metalabelnet.noise_estimate import class_shares, limit_noise, noise_rate
+from sknoisy.metalabelnet.trusted import TrustedRows
+from sknoisy.neighbor_noise import highest_noise_rate, highest_noise_rate_near
 from sknoisy.noise import pair_noise, symmetric_noise
-from sknoisy.noise_rate import highest_noise_rate, highest_noise_rate_near
-from sknoisy.transition import class_shares, limit_noise, noise_rate
-from sknoisy.trusted import TrustedRows
+from sknoisy.training.datasets import DatasetRows
 
 CLASSES = {"n_features": 5, "centers": 6, "random_state": 0}
 

@@ -18,7 +18,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.persistence import read_file, write_file
+from sknoisy.storage.file_format import read_file, write_file
 
 pytest.importorskip("safetensors", reason="save and load need safetensors")
 METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
@@ -290,7 +290,7 @@ def test_a_file_is_replaced_once_the_new_one_is_whole(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr("sknoisy.persistence.os.replace", fail)
+    monkeypatch.setattr("sknoisy.storage.file_format.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         fit(ALRClassifier, lr=0.1).save(path)
     monkeypatch.undo()

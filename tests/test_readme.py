@@ -10,6 +10,7 @@ import pytest
 
 import sknoisy
 
+MODULES = [m.name for m in pkgutil.walk_packages(sknoisy.__path__, "sknoisy.")]
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -20,6 +21,10 @@ def test_snippets_run(tmp_path, monkeypatch):
     exec(compile("\n".join(snippets), str(README), "exec"), {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("name", [m.name for m in pkgutil.iter_modules(sknoisy.__path__)])
+def test_modules_in_folders_are_found():
+    assert {"sknoisy.alr", "sknoisy.metalabelnet.classifier"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name):
-    assert doctest.testmod(importlib.import_module(f"sknoisy.{name}")).failed == 0
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -12,10 +12,12 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sknoisy import ALRClassifier, SyntheticMixClassifier, neighbor_mixing
-from sknoisy.data import RowDataset
-from sknoisy.neighbor_mixing import (
-    MixNeighbors,
+from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy.synthetic_mix import callback as callback_module
+from sknoisy.synthetic_mix import equations
+from sknoisy.synthetic_mix.callback import MixNeighbors
+from sknoisy.synthetic_mix.classifier import auto_schedule
+from sknoisy.synthetic_mix.equations import (
     auto_neighbors,
     clean_probability,
     linear_loss,
@@ -26,8 +28,8 @@ from sknoisy.neighbor_mixing import (
     scale_to_unit,
     weigh,
 )
-from sknoisy.synthetic_mix import auto_schedule
-from sknoisy.warmup import Pilot
+from sknoisy.training.data import RowDataset
+from sknoisy.training.warmup_search import Pilot
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_agreement_asks_the_three_nearest_neighbours(monkeypatch):
     features = torch.tensor([[0.0], [0.1], [0.3], [0.4]])
     logits = torch.eye(2)[[0, 0, 1, 1]]
     monkeypatch.setattr(
-        neighbor_mixing,
+        callback_module,
         "pass_through",
         lambda net, X, layer: (logits[X.long()], features[X.long()]),
     )
@@ -359,7 +361,7 @@ def test_loss_history_averages_the_last_passes():
 def test_large_sets_are_judged_by_a_part(monkeypatch):
     losses = torch.from_numpy(np.random.default_rng(0).beta(0.5, 0.5, 3_000))
     whole = clean_probability(losses)
-    monkeypatch.setattr(neighbor_mixing, "MIXTURE_ROWS", 1_000)
+    monkeypatch.setattr(equations, "MIXTURE_ROWS", 1_000)
     torch.testing.assert_close(clean_probability(losses), whole, atol=0.1, rtol=0)
 
 

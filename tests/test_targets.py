@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import blend, soft_cross_entropy
-from sknoisy.targets import SoftTargetLoss
+from sknoisy.training.targets import SoftTargetLoss
 
 
 def test_one_hot_targets_give_torchs_cross_entropy():

@@ -11,8 +11,8 @@ from skorch.history import History
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
-from sknoisy.targets import SoftTargetLoss
-from sknoisy.warmup import (
+from sknoisy.training.targets import SoftTargetLoss
+from sknoisy.training.warmup_search import (
     GivenLabels,
     Memorisation,
     Pilot,

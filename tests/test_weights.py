@@ -14,7 +14,12 @@ from sklearn.utils.estimator_checks import (
 from torch import nn
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.hypergradient import LookAhead, by_double_backward, by_finite_difference, by_jvp
+from sknoisy.metalabelnet.hypergradient import (
+    LookAhead,
+    by_double_backward,
+    by_finite_difference,
+    by_jvp,
+)
 
 METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 without_trusted = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")

@@ -4,18 +4,19 @@ import inspect
 import json
 import operator
 import platform
-import warnings
 
 import numpy as np
 import torch
 from torch import nn
 
-from sknoisy.backbones import build_module, use_channels_last
-from sknoisy.features import plain
-from sknoisy.identity import versions
-from sknoisy.net import resolve_device
-from sknoisy.persistence import FORMAT, Trusted, encode, read_file, write_file
-from sknoisy.targets import SoftTargetLoss
+from sknoisy.networks.build import build_module
+from sknoisy.networks.layout import use_channels_last
+from sknoisy.storage.file_format import FORMAT, Trusted, encode, read_file, write_file
+from sknoisy.storage.fingerprint import versions
+from sknoisy.training.features import plain
+from sknoisy.training.net import resolve_device
+from sknoisy.training.targets import SoftTargetLoss
+from sknoisy.user_warnings import warn
 
 NEEDED = ("module", "device", "amp")  # for predictions; others can be left out
 # Nothing that starts processes, compilers or writes files comes out of a file.
@@ -123,11 +124,9 @@ class Saving:
                     ) from error
                 left_out.append(name)
         if left_out:
-            warnings.warn(
+            warn(
                 f"save leaves out {', '.join(left_out)}, which a loaded estimator has at the"
                 " default; predictions do not need them.",
-                UserWarning,
-                stacklevel=3,
             )
         return encoded
 

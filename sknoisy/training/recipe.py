@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from sknoisy.backbones import build_module, check_logits, use_channels_last
-from sknoisy.data import BatchLoader, RowDataset
 from sknoisy.functional import at_least_float32
-from sknoisy.images import build_augmentation
-from sknoisy.net import Augment, InnerNet, as_inputs, resolve_device
-from sknoisy.targets import SoftTargetLoss
-from sknoisy.warmup import Pilot, auto_max_epochs
+from sknoisy.networks.augmentation import build_augmentation
+from sknoisy.networks.build import build_module, check_logits
+from sknoisy.networks.layout import use_channels_last
+from sknoisy.training.data import BatchLoader, RowDataset
+from sknoisy.training.net import Augment, InnerNet, as_inputs, resolve_device
+from sknoisy.training.targets import SoftTargetLoss
+from sknoisy.training.warmup_search import Pilot, auto_max_epochs
 
 # What is meant for all rows, or for the user, has no place in a net that sees some of them.
 NOT_IN_PILOT = (

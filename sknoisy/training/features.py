@@ -7,7 +7,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 
 from sknoisy.functional import at_least_float32
-from sknoisy.net import as_inputs
+from sknoisy.training.net import as_inputs
 
 
 def plain(module: nn.Module) -> nn.Module:

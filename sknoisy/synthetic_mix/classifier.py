@@ -4,15 +4,15 @@ Source: Y. Lu, W. He, "Mitigating Noisy Supervision Using Synthetic Samples with
 arXiv 2406.16966, 2024, and the authors' published code.
 """
 
-import warnings
 from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
 
 from sknoisy.base import NoisyLabelClassifier, read_only
-from sknoisy.neighbor_mixing import MixNeighbors
 from sknoisy.parameters import check_choice, check_number
+from sknoisy.synthetic_mix.callback import MixNeighbors
+from sknoisy.user_warnings import warn
 
 MIXED = 0.8  # the share of the epochs after which mixing ends
 FEWEST_UPDATES = 10  # before mixing ends, so that labels flip at momentum 0.9
@@ -44,19 +44,15 @@ def warn_if_idle(max_epochs, schedule, momentum):
     start, end, every = schedule
     n_updates = len(range(start, end + 1, every))
     if n_updates == 0:
-        warnings.warn(
+        warn(
             f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
             f"{max_epochs} and mix_start={start}.",
-            UserWarning,
-            stacklevel=6,
         )
     elif momentum**n_updates > 0.5:
-        warnings.warn(
+        warn(
             f"target_momentum ** updates must be at most 0.5 for labels to flip, got"
             f" {momentum} ** {n_updates}; lower target_momentum or target_update_every, or raise"
             " mix_end or max_epochs.",
-            UserWarning,
-            stacklevel=6,
         )
 
 
@@ -74,8 +70,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     Parameters
     ----------
     module : None, str, nn.Module class, factory or instance, default=None
-        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, or for images
-        `sknoisy.images.SmallResNet`, sized from the data, which standardize their inputs. A name
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.networks.MLP`, or for images
+        `sknoisy.networks.SmallResNet`, sized from the data, which standardize their inputs. A name
         of a torchvision model, such as 'resnet18', builds that, pretrained with
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.

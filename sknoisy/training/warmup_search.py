@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32, soft_cross_entropy
-from sknoisy.noise_rate import highest_noise_rate
-from sknoisy.targets import LabelCallback
+from sknoisy.neighbor_noise import highest_noise_rate
+from sknoisy.training.label_callback import LabelCallback
 
 HELD_OUT_ROWS = 10  # one row in so many
 RELIABLE = 0.7  # 0.6 on CIFAR-10's human labels, 0.8 to 1 on digits with 20 to 80 % flipped

@@ -5,23 +5,24 @@ IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 """
 
 import inspect
-import warnings
 from numbers import Integral, Real
 
 import torch
 
 from sknoisy.base import NoisyLabelClassifier
-from sknoisy.data import DatasetRows, is_dataset, stack_rows, stored_type
-from sknoisy.hypergradient import METHODS
-from sknoisy.label_network import GenerateLabels
-from sknoisy.parameters import check_choice, check_number
-from sknoisy.trusted import (
+from sknoisy.metalabelnet.callback import GenerateLabels
+from sknoisy.metalabelnet.hypergradient import METHODS
+from sknoisy.metalabelnet.trusted import (
     TrustedRows,
     check_mask,
     check_meta_labels,
     unpack,
     warn_if_cut,
 )
+from sknoisy.parameters import check_choice, check_number
+from sknoisy.training.data import stack_rows, stored_type
+from sknoisy.training.datasets import DatasetRows, is_dataset
+from sknoisy.user_warnings import warn
 
 MAX_META_BATCH = 1024  # trusted rows a look-ahead, where the batch is the whole set
 WIDE, WIDE_LR, NARROW_LR = 1000, 0.05, 0.2  # columns, and the rates from and below there
@@ -66,8 +67,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     Parameters
     ----------
     module : None, str, nn.Module class, factory or instance, default=None
-        Maps a batch to logits (B, n_classes). None builds `sknoisy.backbones.MLP`, or for images
-        `sknoisy.images.SmallResNet`, sized from the data, which standardize their inputs. A name
+        Maps a batch to logits (B, n_classes). None builds `sknoisy.networks.MLP`, or for images
+        `sknoisy.networks.SmallResNet`, sized from the data, which standardize their inputs. A name
         of a torchvision model, such as 'resnet18', builds that, pretrained with
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
@@ -103,8 +104,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         or wrong, are then learned sooner. 'auto' takes the larger of two witnesses when the warm-up
         ends: what the accuracy on the trusted rows leaves to noise, and how often the row nearest
         to a trusted one, by its inputs, has another label, and a standard error; 1 without trusted
-        rows, and where these tell nothing: see `sknoisy.noise_rate.highest_noise_rate_near`. The
-        authors do without: 1. Found: `cross_entropy_share_`.
+        rows, and where these tell nothing: see `sknoisy.neighbor_noise.highest_noise_rate_near`.
+        The authors do without: 1. Found: `cross_entropy_share_`.
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
         as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
@@ -436,11 +437,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         elif meta_X is not None or meta_y is not None:
             rows = self._check_meta(unpack(meta_X), unpack(meta_y))
         else:
-            warnings.warn(
+            warn(
                 "No trusted rows were given: pass meta_X and meta_y, or trusted. The rows of"
                 " lowest loss after the warm-up stand in for them.",
-                UserWarning,
-                stacklevel=4,
             )
         if unlabeled_X is not None:
             if self.train_split is not None:
@@ -482,11 +481,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         if warmup == "auto":
             warmup = auto_warmup_epochs(pilot.epochs_of(65), pilot.max_epochs)
         if pilot.max_epochs <= warmup:
-            warnings.warn(
+            warn(
                 f"max_epochs must exceed warmup_epochs for any label to be generated, got"
                 f" max_epochs={pilot.max_epochs} and warmup_epochs={warmup}.",
-                UserWarning,
-                stacklevel=5,
             )
         virtual_lr = self.virtual_lr
         if virtual_lr == "auto":

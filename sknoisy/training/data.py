@@ -2,14 +2,14 @@
 
 import multiprocessing
 import threading
-import warnings
 from functools import partial
 
 import numpy as np
 import torch
 from scipy import sparse
-from skorch.helper import SliceDataset
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sknoisy.user_warnings import warn
 
 
 class RowDataset(Dataset):
@@ -48,136 +48,6 @@ class RowDataset(Dataset):
 def stored_type(X):
     """Return the type that batches of X have in memory: images may stay uint8."""
     return np.uint8 if X.dtype == np.uint8 and X.ndim > 2 else np.float32
-
-
-def is_dataset(X) -> bool:
-    """Tell whether X is a torch Dataset, a slice of one, or a list of its items."""
-    if not (isinstance(X, list) and X):  # scikit-learn's splitting makes a list of a Dataset
-        return isinstance(X, Dataset | SliceDataset)
-    item, is_pair = X[0], False
-    if isinstance(item, tuple | list) and 1 <= len(item) <= 2:
-        is_pair = isinstance(item[0], torch.Tensor | np.ndarray) and np.ndim(item[-1]) == 0
-        item = item[0]
-    is_row = isinstance(item, torch.Tensor | np.ndarray)
-    return is_row and item.ndim > (0 if is_pair else 1)
-
-
-class DatasetRows:
-    """Array-like view of the inputs of a torch Dataset: rows are fetched when they are indexed.
-
-    Parameters
-    ----------
-    dataset : torch Dataset, skorch SliceDataset or list
-        Of tensors or arrays of one shape, or of pairs (tensor, label).
-    add_channel : bool, default=False
-        Whether images (height, width) get a channel.
-    """
-
-    def __init__(self, dataset, add_channel=False):
-        self.dataset = dataset
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            raise TypeError(
-                f"X must be a Dataset with a length and rows by number, got"
-                f" {type(dataset).__name__}; read an iterable one into arrays first."
-            )
-        if len(dataset) == 0:
-            raise ValueError("X must hold at least one row, got an empty Dataset.")
-        item = dataset[0]
-        self.is_tuple = isinstance(item, tuple | list)
-        self.has_labels = self.is_tuple and len(item) == 2
-        self.add_channel = False
-        row = self._row(item)
-        self.add_channel = add_channel and row.ndim == 2
-        self.dtype = row.dtype
-        self.shape = (len(dataset), *self._row(item).shape)
-        self.ndim = len(self.shape)
-
-    def _row(self, item):
-        row = item[0] if self.is_tuple else item
-        if not isinstance(row, torch.Tensor | np.ndarray):
-            raise TypeError(
-                f"X must be a Dataset of tensors or arrays, or of pairs (tensor, label), got"
-                f" {type(row).__name__} in the place of a tensor; for images, pass the Dataset"
-                " transform=torchvision.transforms.v2.PILToTensor()."
-            )
-        if isinstance(row, torch.Tensor):
-            row = as_array(row)
-        return row[None] if self.add_channel else row
-
-    def _items(self, numbers):
-        if hasattr(self.dataset, "__getitems__"):
-            return self.dataset.__getitems__(numbers)
-        return [self.dataset[number] for number in numbers]
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, index):
-        numbers = np.arange(len(self))[index].tolist()
-        rows = [self._row(item) for item in self._items(numbers)]
-        if any(row.shape != self.shape[1:] for row in rows):
-            shapes = sorted({row.shape for row in rows})
-            raise ValueError(f"X must hold rows of one shape, got {shapes}; resize them first.")
-        if any((row.dtype == np.uint8) != (self.dtype == np.uint8) for row in rows):
-            raise ValueError("X must hold rows of one type, got uint8 and others; convert them.")
-        return np.stack(rows)
-
-    def labels(self, num_workers=0) -> np.ndarray:
-        """Return the labels of all pairs, read once."""
-        if not self.has_labels:
-            raise ValueError(
-                "y must be given for a Dataset without labels; pass y, or a Dataset of pairs"
-                " (tensor, label)."
-            )
-        known = _known_labels(self.dataset)
-        if known is not None:
-            return known
-        loader = DataLoader(
-            _Labels(self.dataset),
-            batch_size=256,
-            num_workers=allowed_workers(num_workers),
-            collate_fn=keep,
-            generator=torch.Generator(),  # leaves torch's own alone
-        )
-        found = [_as_scalar(label) for batch in loader for label in batch]
-        is_mixed = len({isinstance(label, str) for label in found}) > 1
-        return np.asarray(found, dtype=object if is_mixed else None)
-
-
-class _Labels(Dataset):
-    """The labels of a Dataset of pairs."""
-
-    def __init__(self, dataset):
-        self.dataset = dataset
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def __getitem__(self, index):
-        return self.dataset[index][1]
-
-
-def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """Return the numbers of a tensor; numpy has no bfloat16."""
-    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    return tensor.numpy(force=True)
-
-
-def _as_scalar(label):
-    if np.ndim(label):
-        raise ValueError(f"y must hold one label a row, got {label!r}; pass class numbers.")
-    return label.item() if isinstance(label, torch.Tensor | np.ndarray | np.generic) else label
-
-
-def _known_labels(dataset):
-    """Return the labels of a Dataset whose class is known to hold them apart, or None."""
-    if type(dataset) is TensorDataset:
-        return dataset.tensors[1].numpy(force=True)
-    is_torchvision = type(dataset).__module__.startswith("torchvision.datasets.")
-    if is_torchvision and getattr(dataset, "target_transform", 0) is None:
-        targets = getattr(dataset, "targets", None)
-        return None if targets is None or np.ndim(targets) != 1 else np.asarray(targets)
-    return None
 
 
 class StackedRows:
@@ -219,11 +89,9 @@ def allowed_workers(num_workers: int) -> int:
     )
     if not (num_workers and is_worker):
         return num_workers
-    warnings.warn(
+    warn(
         f"iterator_train__num_workers={num_workers} starts no processes inside a parallel worker:"
         " batches are read in the worker itself.",
-        UserWarning,
-        stacklevel=2,
     )
     return 0
 
@@ -317,24 +185,3 @@ def _drawn(sampler):
 
 def _shuffled(n_samples, generator):
     return torch.randperm(n_samples, generator=generator).numpy()
-
-
-def count_dimensions(X):
-    """Return how many dimensions X has, without making an array of it."""
-    nested = 0
-    while isinstance(X, list | tuple) and X:
-        X, nested = X[0], nested + 1
-    return nested + getattr(X, "ndim", 0)
-
-
-def plain_labels(y):
-    """Return labels of a nullable pandas type, none of them missing, as numpy's own type.
-
-    And numpy's strings of any length as those of one length, which scikit-learn knows.
-    """
-    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
-        return y.astype(str)
-    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
-    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
-        return y
-    return y.to_numpy(dtype=plain)

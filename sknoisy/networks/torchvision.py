@@ -1,4 +1,4 @@
-"""Networks for images: a small ResNet, and torchvision's models fitted to channels and classes."""
+"""torchvision's models, fitted to channels, size and classes."""
 
 from collections import OrderedDict
 from difflib import get_close_matches
@@ -6,55 +6,8 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from sknoisy.standardize import StandardizeChannels
-
-SMALL_PIXELS = 64  # images up to this size lose too much in a stride-2 stem with max-pooling
-
-
-class SmallResNet(nn.Sequential):
-    """Small residual network for images: the network that ``module=None`` builds for them.
-
-    The layout of He et al.'s networks for CIFAR, from torchvision's blocks: a 3x3 stem, then three
-    stages of `width`, 2 `width` and 4 `width` channels, the last two of half the size each.
-
-    Parameters
-    ----------
-    n_channels, n_classes : int
-        Channels of the images, number of classes.
-    width : int, default=16
-        Channels of the first stage.
-    blocks : int, default=1
-        Residual blocks a stage: 1 gives 8 layers, 3 gives 20.
-    pixels : int, default=32
-        Longer side of the images; beyond 64 the stem has a stride of 2 and max-pooling.
-
-    References
-    ----------
-    K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
-    """
-
-    def __init__(self, n_channels: int, n_classes: int, *, width=16, blocks=1, pixels=32):
-        from torchvision.models.resnet import BasicBlock  # takes a second to import
-
-        stride = 1 if pixels <= SMALL_PIXELS else 2
-        layers = [
-            StandardizeChannels(n_channels),
-            nn.Conv2d(n_channels, width, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        ]
-        if stride == 2:
-            layers.append(nn.MaxPool2d(3, 2, padding=1))
-        layers += [BasicBlock(width, width) for _ in range(blocks)]
-        for inner in (width, 2 * width):
-            outer = 2 * inner
-            shortcut = nn.Sequential(
-                nn.Conv2d(inner, outer, 1, 2, bias=False), nn.BatchNorm2d(outer)
-            )
-            layers.append(BasicBlock(inner, outer, 2, shortcut))
-            layers += [BasicBlock(outer, outer) for _ in range(blocks - 1)]
-        head = nn.Linear(4 * width, n_classes)
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+from sknoisy.networks.resnet import SMALL_PIXELS
+from sknoisy.networks.standardize import StandardizeChannels
 
 
 def from_torchvision(name: str, params: dict, image_shape, n_classes: int) -> nn.Module:
@@ -188,55 +141,3 @@ def _leave_out_stem_pooling(network, second_convolution):
         if isinstance(layer, nn.MaxPool2d):
             network.set_submodule(name, nn.Identity())
             return
-
-
-class RandomCropFlip(nn.Module):
-    """Crop each image of a batch at random from its padded self; flip half of them.
-
-    torchvision's transforms draw once a call, so on a batch all images would move alike.
-
-    Parameters
-    ----------
-    padding : None or int, default=None
-        Pixels on each side; None takes an eighth of the height, 4 for 32 pixels.
-    flip : None or bool, default=None
-        Whether to mirror images left to right; None mirrors those with 3 channels: digits and
-        letters, usually grey, do not survive it.
-    """
-
-    def __init__(self, padding: int | None = None, flip: bool | None = None):
-        super().__init__()
-        self.padding = padding
-        self.flip = flip
-
-    def forward(self, X: Tensor) -> Tensor:
-        """Return images X (B, channels, height, width), each moved in its own way."""
-        n, channels, height, width = X.shape
-        padding = max(1, height // 8) if self.padding is None else self.padding
-        flip = channels == 3 if self.flip is None else self.flip
-
-        def draw(high):
-            return torch.randint(high, (n, 1), device=X.device)
-
-        rows = draw(2 * padding + 1) + torch.arange(height, device=X.device)  # (B, height)
-        columns = draw(2 * padding + 1) + torch.arange(width, device=X.device)  # (B, width)
-        if flip:
-            columns = torch.where(draw(2) > 0, columns, columns.flip(1))
-        padded = nn.functional.pad(X, [padding] * 4).permute(0, 2, 3, 1)
-        images = torch.arange(n, device=X.device)[:, None, None]
-        return padded[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def build_augmentation(augment, image_shape):
-    """Return the transform that the parameter `augment` means, or None."""
-    if augment is None:
-        return None
-    if isinstance(augment, str) and augment == "auto":
-        if len(image_shape) != 3:
-            raise ValueError(
-                f"augment='auto' needs images, got rows of shape {tuple(image_shape)}; pass None."
-            )
-        return RandomCropFlip()
-    if isinstance(augment, type) or not callable(augment):
-        raise ValueError(f"augment must be None, 'auto' or a callable, no class, got {augment!r}.")
-    return augment

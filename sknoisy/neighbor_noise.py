@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.metrics.pairwise import euclidean_distances
 
-from sknoisy.standardize import Standardize
+from sknoisy.networks.standardize import Standardize
 
 FEWEST_ROWS = 50  # fewer tell nothing
 ROWS, QUERIES = 10_000, 2_000  # of a sample, and of those whose neighbours are looked for

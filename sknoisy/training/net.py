@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
 
-from sknoisy.interruption import is_raised_by_code
+from sknoisy.training.interruption import is_raised_by_code
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -5,7 +5,7 @@ from skorch.utils import to_device
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from sknoisy.features import pass_through
+from sknoisy.training.features import pass_through
 
 
 def see_rows(net, data, layer, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,6 @@ Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels fro
 IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 """
 
-import warnings
 from copy import deepcopy
 from functools import partial
 
@@ -14,28 +13,29 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.nn.utils import clip_grad_norm_
 
-from sknoisy.data import RowDataset
-from sknoisy.evidence import see_rows, see_trusted_rows
-from sknoisy.features import find_feature_layer, pass_through, plain
 from sknoisy.functional import at_least_float32
-from sknoisy.hypergradient import METHODS, LookAhead, first_that_works
-from sknoisy.label_losses import (
+from sknoisy.metalabelnet.evaluation import see_rows, see_trusted_rows
+from sknoisy.metalabelnet.hypergradient import METHODS, LookAhead, first_that_works
+from sknoisy.metalabelnet.losses import (
     cross_entropy_share,
     generated_labels_loss,
     given_labels_loss,
     with_trusted_rows,
 )
-from sknoisy.net import as_inputs, as_training_inputs, find_augmentation
-from sknoisy.noise_rate import highest_noise_rate_near
-from sknoisy.targets import LabelCallback
-from sknoisy.transition import (
+from sknoisy.metalabelnet.noise_estimate import (
     class_shares,
     class_weights,
     limit_noise,
     log_transition,
     noise_rate,
 )
-from sknoisy.trusted import TrustedBatches, lowest_losses
+from sknoisy.metalabelnet.trusted import TrustedBatches, lowest_losses
+from sknoisy.neighbor_noise import highest_noise_rate_near
+from sknoisy.training.data import RowDataset
+from sknoisy.training.features import find_feature_layer, pass_through, plain
+from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.net import as_inputs, as_training_inputs, find_augmentation
+from sknoisy.user_warnings import warn
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 TRUSTED_SHARE = 8  # one trusted row beside so many of the batch: the step's price stays near 3.5
@@ -443,23 +443,19 @@ def warn_if_linear(module, layer):
     """Warn where nothing is learned before the features: weights are in `layer` alone."""
     own = {id(p) for p in layer.parameters()}
     if all(id(p) in own for p in module.parameters() if p.ndim > 1):
-        warnings.warn(
+        warn(
             f"module should have a hidden layer, got none before the features of"
             f" {type(module).__name__}: the generated labels can then be no richer than a logistic"
             " model's.",
-            UserWarning,
-            stacklevel=2,
         )
 
 
 def warn_if_not_jvp(method):
     """Say once why steps are slower than they could be."""
     if method != "jvp":
-        warnings.warn(
+        warn(
             f"module has an operation without a forward-mode derivative: the hypergradient comes"
             f" by {method}, which is slower"
             f"{' and approximate' if method == 'finite-difference' else ''}. Pass"
             f" hypergradient={method!r} to silence this.",
-            UserWarning,
-            stacklevel=2,
         )

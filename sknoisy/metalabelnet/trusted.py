@@ -1,11 +1,12 @@
 """Trusted rows: checked once, and drawn in batches that mirror their classes."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from sknoisy.user_warnings import warn
 
 
 @dataclass
@@ -125,10 +126,8 @@ def warn_if_cut(meta_X, n_samples):
         return
     length = meta_X.shape[0] if hasattr(meta_X, "shape") else len(meta_X)
     if length == n_samples:
-        warnings.warn(
+        warn(
             f"meta_X has as many rows as X, {length}: scikit-learn's cross-validation would"
             " cut it to each fold. Pass 1-tuples, meta_X=(meta_X,) and meta_y=(meta_y,), which"
             " are never cut.",
-            UserWarning,
-            stacklevel=5,
         )

@@ -9,7 +9,6 @@ import inspect
 import io
 import os
 import re
-import warnings
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback, PrintLog, ProgressBar
 from torch import Tensor
+
+from sknoisy.user_warnings import warn
 
 try:
     import fcntl
@@ -152,11 +153,9 @@ class CheckpointFolder:
                 break
             except Exception as error:  # whatever a damaged file makes torch say
                 reason = str(error).partition("\n")[0]
-                warnings.warn(
+                warn(
                     f"checkpoint_dir holds a file that cannot be used, {file}: {reason}. The one"
                     " before it is used, if there is one.",
-                    UserWarning,
-                    stacklevel=5,
                 )
 
     @property

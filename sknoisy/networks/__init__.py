@@ -1,0 +1,7 @@
+"""Networks: the defaults for tables and images, torchvision's, and how images are augmented."""
+
+from sknoisy.networks.augmentation import RandomCropFlip
+from sknoisy.networks.mlp import MLP
+from sknoisy.networks.resnet import SmallResNet
+
+__all__ = ["MLP", "RandomCropFlip", "SmallResNet"]

@@ -1,0 +1,1 @@
+"""What outlives the process: checkpoints of fits, and files of fitted estimators."""

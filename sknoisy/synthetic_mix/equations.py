@@ -1,0 +1,107 @@
+"""Mixtures of neighbors: how clean labels look, and how rows are mixed.
+
+Source: Y. Lu, W. He, "Mitigating Noisy Supervision Using Synthetic Samples with Soft Labels",
+arXiv 2406.16966, 2024, and the authors' published code.
+"""
+
+import warnings
+
+import torch
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from sknoisy.functional import at_least_float32, weighted_mean
+
+EPSILON = 1e-10
+AGREEMENT = 0.8
+FEW_CLASSES = 5
+MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
+
+
+def linear_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Minus the mean probability given to the targets (B, C): bounded, so robust to noise."""
+    p = at_least_float32(logits).softmax(dim=1)
+    return weighted_mean(-(targets * p).sum(dim=1), weights)
+
+
+def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy (B,) of each row against the class that its soft label (B, C) favours."""
+    return torch.nn.functional.cross_entropy(
+        at_least_float32(logits), targets.argmax(dim=1), reduction="none"
+    )
+
+
+def scale_to_unit(losses: Tensor, counted: Tensor | slice = slice(None)) -> Tensor:
+    """Scale losses (n,) to [0, 1] by the range of the counted ones; zeros without finite range."""
+    low, high = losses[counted].min(), losses[counted].max()
+    if not (torch.isfinite(low) and torch.isfinite(high)) or low == high:
+        return torch.zeros_like(losses)
+    return ((losses - low) / (high - low)).clamp(0, 1)
+
+
+def clean_probability(scaled_losses: Tensor, counted: Tensor | slice = slice(None)) -> Tensor:
+    """Posterior (n,) that a row belongs to the lower-loss part of a two-Gaussian mixture.
+
+    The mixture is fitted to the counted rows. Equal losses say nothing: every row is clean then.
+    """
+    of_counted = scaled_losses[counted]
+    if of_counted.min() == of_counted.max():
+        return torch.ones_like(scaled_losses)
+    mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
+    column = scaled_losses.double().numpy(force=True)[:, None]
+    fitted = of_counted.double().numpy(force=True)[:, None]
+    # k-means, which the mixture starts from, refuses scikit-learn's array API dispatch.
+    quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
+    with quiet, config_context(array_api_dispatch=False):
+        every = -(-len(fitted) // MIXTURE_ROWS)
+        posterior = mixture.fit(fitted[::every]).predict_proba(column)
+    clean = posterior[:, mixture.means_[:, 0].argmin()]
+    return torch.from_numpy(clean).to(scaled_losses)
+
+
+def mixing_weights(clean: Tensor, neighbors_clean: Tensor) -> Tensor:
+    """Weights (B, 1 + K) of each row and its neighbours in the mixed sample; rows sum to 1.
+
+    lambda = (w + eps) / (w + sum_k w_k + eps) and beta_k = w_k / (w + sum_k w_k + eps), from the
+    clean probabilities w (B,) of the rows and w_k (B, K) of their neighbours.
+    """
+    shares = torch.cat([clean[:, None] + EPSILON, neighbors_clean], dim=1)
+    return shares / shares.sum(dim=1, keepdim=True)
+
+
+def mixing_matrix(weights: Tensor, positions: Tensor, n_columns: int) -> Tensor:
+    """Matrix (B, n_columns) that mixes: weight j of row i stands in column positions[i, j]."""
+    matrix = weights.new_zeros(len(weights), n_columns)
+    return matrix.scatter_add_(1, positions, weights)
+
+
+def mixup_matrix(share: Tensor, partners: Tensor) -> Tensor:
+    """Matrix (B, B) of mixup: `share` of each row and the rest of its partner (B,)."""
+    matrix = torch.eye(len(partners), dtype=share.dtype, device=partners.device)
+    return share * matrix + (1 - share) * matrix[partners]
+
+
+def weigh(matrix: Tensor, weights: Tensor) -> Tensor:
+    """Scale the shares (B, M) in a mixture by the weights (M,) of the rows; rows sum to 1.
+
+    A mixture of rows that all weigh nothing stays as it is: its loss weighs nothing either.
+    """
+    weighed = matrix * weights.to(matrix.dtype)
+    total = weighed.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, weighed / total.where(total > 0, 1), matrix)
+
+
+def mix(matrix: Tensor, X: Tensor) -> Tensor:
+    """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M), in its precision."""
+    return (matrix @ X.flatten(start_dim=1).to(matrix.dtype)).unflatten(1, X.shape[1:])
+
+
+def auto_neighbors(n_classes: int, agreement: float) -> int:
+    """Return 3 neighbours for more than 5 classes that lie apart, else 1.
+
+    They lie apart where the network predicts the same class for a row and for `AGREEMENT` of its 3
+    nearest neighbours, on average. More neighbours say more about noise, if they are of one class.
+    """
+    return 3 if n_classes > FEW_CLASSES and agreement >= AGREEMENT else 1

@@ -1,0 +1,7 @@
+"""One skorch net, its data, and its table of soft labels."""
+
+from sknoisy.training.data import BatchLoader, RowDataset
+from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.targets import SoftTargetLoss
+
+__all__ = ["BatchLoader", "LabelCallback", "RowDataset", "SoftTargetLoss"]
