@@ -80,7 +80,7 @@ def make(method, epochs, **recipe):
         return ALRClassifier(warmup_epochs=epochs // 10, **recipe)
     if method == "SyntheticMixClassifier":
         phases = {
-            "warmup_epochs": 3,
+            "warmup_epochs": 2,
             "mix_start": epochs // 5,
             "mix_end": epochs,
             "max_noise_rate": 1.0,

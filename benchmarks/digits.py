@@ -22,7 +22,7 @@ from sknoisy.noise import pair_noise, symmetric_noise
 # The published recipe for CIFAR, network and augmentation apart.
 SYNTHETIC_MIX_AUTHORS = {
     "n_neighbors": 1,
-    "warmup_epochs": 10,
+    "warmup_epochs": 9,
     "mix_start": 60,
     "mix_end": 300,
     "max_noise_rate": 1.0,

@@ -106,7 +106,7 @@ def main(repeats):
     small = {"module__hidden": 128, **SETTINGS}
     alr = ALRClassifier(**small)
     # From the first epoch on, so that every epoch is one of neighbour mixing.
-    always_mix = {"warmup_epochs": 1, "mix_start": 1, "mix_end": EPOCHS, "target_momentum": 0.7}
+    always_mix = {"warmup_epochs": 0, "mix_start": 1, "mix_end": EPOCHS, "target_momentum": 0.7}
     always_mix |= {"max_noise_rate": 1.0}
     mix, mix_all = SyntheticMixClassifier(**small), SyntheticMixClassifier(**always_mix, **small)
     skorch_net = NeuralNetClassifier(

@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.alr import refinement_loss
-from sknoisy.functional import blend, soft_cross_entropy
-from sknoisy.metalabelnet.hypergradient import LookAhead, by_jvp
+from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
+from sknoisy.metalabelnet.hypergradient import VirtualStep, by_jvp
 from sknoisy.metalabelnet.losses import generated_labels_loss, with_trusted_rows
 from sknoisy.metalabelnet.trusted import TrustedBatches
 from sknoisy.networks.resnet import SmallResNet
@@ -38,7 +38,7 @@ from sknoisy.synthetic_mix.equations import (
 from sknoisy.synthetic_mix.neighbors import nearest
 
 N, CLASSES, BATCH, LR, EPOCHS = 3_000, 10, 128, 0.05, 3
-N_TRUSTED, LOOK_AHEAD, BESIDE = 500, 48, 16
+N_TRUSTED, META_BATCH, APPENDED = 500, 48, 16
 
 
 class Loop:
@@ -90,10 +90,10 @@ class Loop:
             logits = self.forward(self.X[rows])
             predicted = logits.detach().softmax(dim=1)
             self.table[rows] = blend(self.table[rows], predicted, 0.9)
-            self.step(refinement_loss(logits, self.table[rows], entropy_weight=0.5))
+            self.step(refinement_loss(logits, BatchLabels(self.table[rows]), entropy_weight=0.5))
 
     def synthetic_mix(self):
-        """Run an epoch of neighbour mixing that updates no label."""
+        """Run an epoch of neighbor mixing that updates no label."""
         self.network.eval()
         with torch.no_grad():
             logits = torch.cat([self.forward(X) for X in self.X.split(BATCH)])
@@ -110,7 +110,8 @@ class Loop:
             own = torch.arange(len(rows), device=self.device)[:, None]
             matrix = mixing_matrix(weights, torch.cat([own, positions], dim=1), len(rows))
             mixed = mix(matrix, X).to(memory_format=torch.channels_last)
-            self.step(soft_cross_entropy(self.forward(mixed), matrix @ self.table[rows]))
+            labels = BatchLabels(matrix @ self.table[rows])
+            self.step(soft_cross_entropy(self.forward(mixed), labels))
             buffers = [buffer.clone() for buffer in self.network.buffers()]
 
     def meta_label_net(self):
@@ -121,16 +122,19 @@ class Loop:
         label_net = deepcopy(self.network[-1])
         label_optimizer = torch.optim.Adam(label_net.parameters(), lr=5e-4)
         trusted = self.y[:N_TRUSTED].cpu()
-        look_ahead, beside = TrustedBatches(trusted, LOOK_AHEAD), TrustedBatches(trusted, BESIDE)
+        meta_batches, appended = (
+            TrustedBatches(trusted, META_BATCH),
+            TrustedBatches(trusted, APPENDED),
+        )
         start = perf_counter()
         for rows in self.batches():
-            ahead, near = look_ahead.draw(), beside.draw()
+            ahead, near = meta_batches.draw(), appended.draw()
             X = torch.cat([self.X[rows], self.X[near]])
             state = torch.get_rng_state()
             logits, z = self.forward(X), label_net(features[rows])
             n = len(rows)
             gradient = by_jvp(
-                LookAhead(
+                VirtualStep(
                     self.network, X, logits[:n], z, self.X[ahead], self.y[ahead], 5.0, 1.0, state
                 )
             )
@@ -142,7 +146,11 @@ class Loop:
             targets = torch.cat([self.table[rows], torch.eye(CLASSES)[self.y[near]].to(X.device)])
             self.step(
                 with_trusted_rows(
-                    logits, targets, loss=_generated, n_trusted=len(near), trusted_weight=0.5
+                    logits,
+                    BatchLabels(targets),
+                    loss=_generated,
+                    n_trusted=len(near),
+                    trusted_weight=0.5,
                 )
             )
         return perf_counter() - start
@@ -185,7 +193,7 @@ def main(repeats, device, amp):
     plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, **shared)
     alr = ALRClassifier(momentum=0.9, warmup_epochs=1, **shared)
     mixing = SyntheticMixClassifier(
-        warmup_epochs=1,
+        warmup_epochs=0,
         mix_start=2,
         mix_end=EPOCHS + 1,
         max_noise_rate=1.0,

@@ -1,11 +1,11 @@
-"""Price of one MetaLabelNet step against a plain cross-entropy step: seconds and peak memory.
+"""Cost of one MetaLabelNet step against a plain cross-entropy step: seconds and peak memory.
 
 A small CNN on 28 x 28 images and the default network for 32 x 32 images, batch 128, CPU. A step is
-what `fit` does for a batch: forward, look-ahead, trusted loss, hypergradient, label network,
-conventional step; as by default, with 48 trusted rows a look-ahead and 16 beside the batch, and as
-the authors, with 128 and none. `fit` lays images out channels last, so the plain step is timed in
-torch's default layout, as a hand-written loop has it, and channels last. Memory is the peak of
-live tensors in the step, by torch's profiler.
+what `fit` does for a batch: forward, virtual step, trusted loss, hypergradient, label network,
+conventional step; as by default, with 48 trusted rows a virtual step and 16 appended to the batch,
+and as the authors, with 128 and none. `fit` lays images out channels last, so the plain step is
+timed in torch's default layout, as a hand-written loop has it, and channels last. Memory is the
+peak of live tensors in the step, by torch's profiler.
 
     python benchmarks/meta_step.py [--repeats 30]
 """
@@ -20,14 +20,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
-from sknoisy.metalabelnet.callback import TRUSTED_SHARE
+from sknoisy.functional import BatchLabels
 from sknoisy.metalabelnet.classifier import auto_meta_batch_size
-from sknoisy.metalabelnet.hypergradient import METHODS, LookAhead
+from sknoisy.metalabelnet.hypergradient import METHODS, VirtualStep
 from sknoisy.metalabelnet.losses import generated_labels_loss, with_trusted_rows
+from sknoisy.metalabelnet.trusted import APPENDED
 from sknoisy.networks.resnet import SmallResNet
 
 BATCH, CLASSES, LR = 128, 10, 0.2
-LOOK_AHEAD, BESIDE = auto_meta_batch_size(BATCH), BATCH // TRUSTED_SHARE
+LOOK_AHEAD, BESIDE = auto_meta_batch_size(BATCH), BATCH // APPENDED
 
 
 class Steps:
@@ -51,27 +52,31 @@ class Steps:
         cross_entropy(self.module(self.X), self.y).backward()
         self.optimizer.step()
 
-    def meta(self, method, n_trusted=LOOK_AHEAD, n_beside=BESIDE):
+    def meta(self, method, n_trusted=LOOK_AHEAD, n_appended=BESIDE):
         """Take a MetaLabelNet step with the hypergradient by `method`."""
         self.optimizer.zero_grad()
-        X = torch.cat([self.X, self.trusted_X[:n_beside]])
+        X = torch.cat([self.X, self.trusted_X[:n_appended]])
         state = torch.get_rng_state()
         logits = self.module(X)
         z = self.label_net(self.features)
         trusted = self.trusted_X[:n_trusted], self.trusted_y[:n_trusted]
-        step = LookAhead(self.module, X, logits[:BATCH], z, *trusted, 2.0, 1.0, state)
+        step = VirtualStep(self.module, X, logits[:BATCH], z, *trusted, 2.0, 1.0, state)
         gradient = METHODS[method](step)
         self.label_optimizer.zero_grad()
         z.backward(gradient=gradient)
         self.label_optimizer.step()
         with torch.no_grad():
             labels = self.label_net(self.features).softmax(dim=1)
-        beside = torch.eye(CLASSES)[self.trusted_y[:n_beside]]
+        appended = torch.eye(CLASSES)[self.trusted_y[:n_appended]]
 
         loss = partial(generated_labels_loss, entropy_weight=1.0, scale=1.0)
 
         with_trusted_rows(
-            logits, torch.cat([labels, beside]), loss=loss, n_trusted=n_beside, trusted_weight=0.5
+            logits,
+            BatchLabels(torch.cat([labels, appended])),
+            loss=loss,
+            n_trusted=n_appended,
+            trusted_weight=0.5,
         ).backward()
         self.optimizer.step()
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 with the labels that people gave it: a torchvision ResNet-18 on any device.
+"""CIFAR-10 with human labels (CIFAR-10N): a torchvision ResNet-18 on any device.
 
 Needs torchvision's copy of CIFAR-10 (it is downloaded to the folder, 170 MB) and the labels of
 CIFAR-10N, `cifar10n_labels.npz` with an array `worst` of 50,000 labels in the original order:
@@ -45,7 +45,7 @@ clf = ALRClassifier(
     random_state=0,
 )
 clf.fit(train, y_noisy)  # images stay in the Dataset; these labels replace its own
-believed = clf.classes_[clf.soft_labels_.argmax(axis=1)]
+corrected = clf.classes_[clf.soft_labels_.argmax(axis=1)]
 print(f"test accuracy {np.mean(clf.predict(test) == test.targets):.1%}")
 print(f"labels right: given {np.mean(y_noisy == train.targets):.1%}", end="")
-print(f", corrected {np.mean(believed == train.targets):.1%}")
+print(f", corrected {np.mean(corrected == train.targets):.1%}")

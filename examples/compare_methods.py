@@ -1,6 +1,6 @@
 """Handwritten digits with 40 % of the training labels flipped: the three methods in one figure.
 
-Prints test accuracies and draws how each fit went into methods.png.
+Prints test accuracies and plots the training of each into methods.png.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifie
 from sknoisy.display import TrainingDisplay
 from sknoisy.noise import symmetric_noise
 
-# Without trusted rows MetaLabelNetClassifier says that it trusts those of lowest loss.
+# Without trusted rows MetaLabelNetClassifier warns that it selects those of smallest loss.
 warnings.filterwarnings("ignore", "No trusted rows")
 
 X, y = load_digits(return_X_y=True)

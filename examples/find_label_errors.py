@@ -1,7 +1,7 @@
-"""Handwritten digits, 5 % of them labelled as a digit they resemble: find these labels.
+"""Handwritten digits, 5 % of them labeled as a similar digit: find these labels.
 
-Prints how many of the 50 most suspicious labels are wrong, what the noise looks like, and draws the
-worst labels into label_errors.png.
+Prints how many of the 50 labels of lowest quality are wrong, and estimates of the noise; plots the
+worst labels and the noise transition matrix into label_errors.png.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Handwritten digits as images with 40 % of the labels flipped: a small ResNet and ALRClassifier.
 
-Prints test accuracy, the share of flipped training labels put right, and seconds.
+Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """
 
 from time import perf_counter
@@ -34,6 +34,6 @@ for name, clf in [
     start = perf_counter()
     clf.fit(X_train, y_noisy)
     seconds = perf_counter() - start
-    believed = clf.classes_[clf.soft_labels_.argmax(axis=1)]
-    put_right = f"{(believed == y_train)[flipped].mean():.1%}"
+    corrected = clf.classes_[clf.soft_labels_.argmax(axis=1)]
+    put_right = f"{(corrected == y_train)[flipped].mean():.1%}"
     print(f"{name:<31}{clf.score(X_test, y_test):>13.1%}{put_right:>27}{seconds:>10.1f}")

@@ -1,6 +1,6 @@
 """Handwritten digits with 40 % of the labels flipped and 100 trusted rows: MetaLabelNetClassifier.
 
-Prints test accuracy, the share of flipped training labels put right, and seconds.
+Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """
 
 from time import perf_counter
@@ -19,20 +19,20 @@ X_train, X_meta, y_train, y_meta = train_test_split(
 y_noisy = symmetric_noise(y_train, 0.4, random_state=0)
 flipped = y_noisy != y_train
 
-# With momentum 1 no label ever moves: this is the same network under ordinary cross-entropy.
+# Momentum 1 keeps the given labels: this is the same network under ordinary cross-entropy.
 plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, random_state=0)
-taught = MetaLabelNetClassifier(random_state=0)
+meta = MetaLabelNetClassifier(random_state=0)
 
 print(f"{len(X_train)} training rows, {flipped.sum()} of their labels flipped\n")
 print("                               test accuracy   flipped labels put right   seconds")
 for name, clf, labels in [
     ("plain network, noisy labels", plain, y_noisy),
-    ("MetaLabelNetClassifier, noisy", taught, y_noisy),
+    ("MetaLabelNetClassifier, noisy", meta, y_noisy),
     ("plain network, clean labels", plain, y_train),
 ]:
     start = perf_counter()
-    clf.fit(X_train, labels, **({"meta_X": X_meta, "meta_y": y_meta} if clf is taught else {}))
+    clf.fit(X_train, labels, **({"meta_X": X_meta, "meta_y": y_meta} if clf is meta else {}))
     seconds = perf_counter() - start
-    believed = clf.classes_[clf.soft_labels_.argmax(axis=1)]
-    put_right = f"{(believed == y_train)[flipped].mean():.1%}" if labels is y_noisy else "-"
+    corrected = clf.classes_[clf.soft_labels_.argmax(axis=1)]
+    put_right = f"{(corrected == y_train)[flipped].mean():.1%}" if labels is y_noisy else "-"
     print(f"{name:<31}{clf.score(X_test, y_test):>13.1%}{put_right:>27}{seconds:>10.1f}")

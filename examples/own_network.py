@@ -37,7 +37,7 @@ y_noisy = symmetric_noise(y_train, 0.4, random_state=0)
 clf = ALRClassifier(MyNet, module__width=128, random_state=0).fit(X_train, y_noisy)
 print(f"the estimator        {clf.score(X_test, y_test):.1%}")
 
-# In a skorch net of your own: y are row numbers, the criterion holds the labels.
+# In a skorch net of your own y are row numbers; the criterion holds the labels.
 settings = {
     "max_epochs": 50,
     "optimizer": torch.optim.AdamW,

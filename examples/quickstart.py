@@ -1,6 +1,6 @@
 """Handwritten digits with 40 % of the training labels flipped: a plain network and ALRClassifier.
 
-Prints test accuracy, the share of flipped training labels put right, and seconds.
+Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """
 
 from time import perf_counter
@@ -16,7 +16,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 y_noisy = symmetric_noise(y_train, 0.4, random_state=0)
 flipped = y_noisy != y_train
 
-# With momentum 1 no label ever moves: this is the same network under ordinary cross-entropy.
+# Momentum 1 keeps the given labels: this is the same network under ordinary cross-entropy.
 plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, random_state=0)
 refined = ALRClassifier(random_state=0)
 
@@ -30,6 +30,6 @@ for name, clf, labels in [
     start = perf_counter()
     clf.fit(X_train, labels)
     seconds = perf_counter() - start
-    believed = clf.classes_[clf.soft_labels_.argmax(axis=1)]
-    put_right = f"{(believed == y_train)[flipped].mean():.1%}" if labels is y_noisy else "-"
+    corrected = clf.classes_[clf.soft_labels_.argmax(axis=1)]
+    put_right = f"{(corrected == y_train)[flipped].mean():.1%}" if labels is y_noisy else "-"
     print(f"{name:<31}{clf.score(X_test, y_test):>13.1%}{put_right:>27}{seconds:>10.1f}")

@@ -1,6 +1,6 @@
 """Short messages with a third of the labels wrong: TF-IDF straight into ALRClassifier.
 
-Prints test accuracy and the messages whose label is believed least.
+Prints test accuracy and the messages of lowest label quality.
 """
 
 from itertools import product

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sknoisy import MetaLabelNetClassifier, make_noisy_pipeline
 from sknoisy.noise import symmetric_noise
 
-sklearn.set_config(enable_metadata_routing=True)  # 1. routing hands fit parameters through
+sklearn.set_config(enable_metadata_routing=True)  # 1. routing passes fit parameters on
 
 X, y = load_breast_cancer(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
@@ -28,11 +28,11 @@ pipeline = make_noisy_pipeline(
 search = GridSearchCV(
     pipeline, {"metalabelnetclassifier__lr": [0.05, 0.2]}, cv=2, n_jobs=2, error_score="raise"
 )
-# 3. 1-tuples are never cut to a fold, however long
+# 3. 1-tuples are never sliced to a fold, however long
 search.fit(X_train, y_noisy, meta_X=(X_meta,), meta_y=(y_meta,))
 print(f"grid search: best {search.best_params_}, test accuracy {search.score(X_test, y_test):.1%}")
 
-# The same rows as part of X, marked by a mask: folds cut a mask rightly by themselves.
+# The same rows as part of X, marked by a mask, which is sliced to each fold with X.
 X_all, y_all = np.concatenate([X_train, X_meta]), np.concatenate([y_noisy, y_meta])
 trusted = np.arange(len(X_all)) >= len(X_train)
 pipeline.fit(X_all, y_all, trusted=trusted)

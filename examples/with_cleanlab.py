@@ -1,4 +1,4 @@
-"""cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads what it believes.
+"""cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads its soft labels.
 
 Prints test accuracy alone and in CleanLearning, and how far the tables of issues agree. Needs
 cleanlab: pip install cleanlab

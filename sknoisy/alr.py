@@ -13,6 +13,7 @@ from torch.nn.functional import log_softmax
 
 from sknoisy.base import NoisyLabelClassifier
 from sknoisy.functional import (
+    BatchLabels,
     at_least_float32,
     blend,
     soft_cross_entropy,
@@ -20,26 +21,24 @@ from sknoisy.functional import (
 )
 from sknoisy.parameters import check_number
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.warmup_search import Memorisation
+from sknoisy.training.warmup_search import Memorization
 from sknoisy.user_warnings import warn
 
 
-def refinement_loss(
-    logits: Tensor, targets: Tensor, weights: Tensor | None = None, *, entropy_weight: float
-) -> Tensor:
+def refinement_loss(logits: Tensor, labels: BatchLabels, *, entropy_weight: float) -> Tensor:
     """Cross-entropy to soft labels plus `entropy_weight` times the prediction's entropy.
 
-    ``mean_i -sum_c (T_ic + lam p_ic) log p_ic``, in nats, times weights (B,); logits and targets
-    (B, C). The gradient
-    runs through p alone. Minimising the entropy hardens a label once the network is surer of
-    it than its mean log-probability, and leaves ambiguous rows soft.
+    ``mean_i -sum_c (T_ic + lam p_ic) log p_ic``, in nats, times the rows' weights; logits and
+    targets (B, C). The gradient runs through p alone. Minimizing the entropy hardens a label once
+    the network is more confident in it than its mean log-probability, and leaves ambiguous rows
+    soft.
     """
     log_p = log_softmax(at_least_float32(logits), dim=1)
-    losses = -((targets + entropy_weight * log_p.exp()) * log_p).sum(dim=1)
-    return weighted_mean(losses, weights)
+    losses = -((labels.targets + entropy_weight * log_p.exp()) * log_p).sum(dim=1)
+    return weighted_mean(losses, labels.weights)
 
 
-def auto_momentum(refinement_epochs: int, memorisation: Memorisation) -> float:
+def auto_momentum(refinement_epochs: int, memorization: Memorization) -> float:
     """Momentum by which labels are corrected before the network has learned them by heart.
 
     The half-life of a given label is a tenth of the epochs in which the loss on the training rows
@@ -48,11 +47,11 @@ def auto_momentum(refinement_epochs: int, memorisation: Memorisation) -> float:
     momentum 0.7 to 0.97: below, the entropy term outweighs the labels, and predictions drift.
     Where nothing was searched, the epochs hold five half-lives, and the momentum is 0.7 to 0.9.
     """
-    half_life = memorisation.halving_epochs
+    half_life = memorization.halving_epochs
     if half_life is None:
         return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
     half_life /= 10
-    if not memorisation.is_reliable:
+    if not memorization.is_reliable:
         half_life = max(2 * half_life, 6.6)
     half_life = max(min(half_life, refinement_epochs / 3), 0.1)
     return min(0.97, max(0.7, 0.5 ** (1 / half_life)))
@@ -118,7 +117,7 @@ class ALRClassifier(NoisyLabelClassifier):
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
     warmup_epochs : 'auto' or int >= 0, default='auto'
-        Epochs on the given labels before the first update. 'auto' ends them where memorisation
+        Epochs on the given labels before the first update. 'auto' ends them where memorization
         sets in: a net of its own, trained on nine tenths of the rows, tells after which epoch the
         loss on the others was lowest; at most half of all epochs. Found: `warmup_epochs_`.
     class_weight : None, 'balanced' or dict, default=None
@@ -153,8 +152,8 @@ class ALRClassifier(NoisyLabelClassifier):
     verbose : int, default=0
         1 prints skorch's table, a line an epoch.
     random_state : int, RandomState or None, default=None
-        Decides the initial weights, the order of the batches and dropout. numpy's and torch's
-        global generators are left as they were.
+        Decides the initial weights, the order of the batches, dropout and the method's own draws.
+        numpy's and torch's global generators are left as they were.
     checkpoint_dir : None, str or Path, default=None
         A folder for the state after each epoch, of this fit alone. The same call after a crash
         goes on there, and ends as if nothing had happened; other data, parameters or versions are
@@ -250,7 +249,7 @@ class ALRClassifier(NoisyLabelClassifier):
     @property
     def momentum_(self):
         """Share of the old soft label kept at each update."""
-        return dict(self._fitted_net().callbacks_)["labels"].momentum
+        return self._labels.momentum
 
     def _check_params(self):
         check_number(self.momentum, "momentum", Real, 0, 1, auto=True)
@@ -259,19 +258,19 @@ class ALRClassifier(NoisyLabelClassifier):
 
     _new_label_callback = staticmethod(RefineLabels)
 
-    def _label_callback(self, pilot):
+    def _label_callback(self, search, data):
         is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
         if self.warmup_epochs == "auto":
-            memorisation = Memorisation(1) if is_plain else pilot.memorisation()
+            memorization = Memorization(1) if is_plain else search.memorization()
         else:
-            memorisation = Memorisation(self.warmup_epochs)
-        warmup = memorisation.begins
-        if pilot.max_epochs <= warmup:
+            memorization = Memorization(self.warmup_epochs)
+        warmup = memorization.begins
+        if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
-                f" max_epochs={pilot.max_epochs} and warmup_epochs={warmup}.",
+                f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
         momentum = self.momentum
         if momentum == "auto":
-            momentum = auto_momentum(pilot.max_epochs - warmup, memorisation)
+            momentum = auto_momentum(search.max_epochs - warmup, memorization)
         return RefineLabels(momentum, self.entropy_weight, warmup)

@@ -1,63 +1,35 @@
-"""The scikit-learn contract, once for all methods."""
+"""The scikit-learn contract, once for all methods: fit, predict, fitted attributes."""
 
 from abc import ABC, abstractmethod
-from contextlib import closing, contextmanager, nullcontext
-from numbers import Integral
+from copy import deepcopy
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sknoisy.inputs import InputChecks
+from sknoisy.inputs import RowFormat, TrainingData, num_workers, read_rows, read_training_data
 from sknoisy.issues import find_label_issues
-from sknoisy.parameters import ParameterChecks
-from sknoisy.storage.checkpoint import Checkpoint, CheckpointFolder
-from sknoisy.storage.estimator_file import Saving
-from sknoisy.storage.fingerprint import identity_of
+from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
+from sknoisy.storage.checkpoint import Checkpoint
+from sknoisy.storage.estimator_file import read_estimator, write_estimator
+from sknoisy.storage.session import FitSession
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.net import resolve_device
-from sknoisy.training.recipe import MAX_SEED, NetBuilder, seeded
-from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, Listeners, with_callbacks
-from sknoisy.training.warmup_search import Pilot
+from sknoisy.training.recipe import NetRecipe, label_split
+from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
+from sknoisy.training.warmup_search import WarmupSearch, auto_max_epochs
 from sknoisy.user_warnings import warn
 
 
-@contextmanager
-def unchanged_on_error(estimator):
-    """Put the estimator's attributes back if the block raises."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
-
-def is_finite(module):
-    """Tell whether every number of a network is finite."""
-    return all(tensor.isfinite().all() for tensor in module.state_dict().values())
-
-
-class NoisyLabelClassifier(
-    NetBuilder,
-    ParameterChecks,
-    InputChecks,
-    Saving,
-    CallbackSupportMixin,
-    ClassifierMixin,
-    BaseEstimator,
-    ABC,
-):
+class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
     """Base of the methods: parameters, fit, prediction.
 
-    A method defines `__init__`, `_check_params` and `_label_callback`; one whose `fit` takes more
-    than X and y also defines `fit`, which calls `_fit`, and `_check_fit_params`.
+    A method defines `__init__`, `_check_params`, `_label_callback` and `_new_label_callback`; one
+    whose `fit` takes more than X and y also defines `fit`, which calls `_fit`, and
+    `_read_fit_params`; one with an 'auto' learning rate `_learning_rate`.
     """
 
     def __init__(
@@ -80,7 +52,7 @@ class NoisyLabelClassifier(
         checkpoint_dir,
         skorch_params,
     ):
-        self._refuse_unknown(skorch_params)
+        refuse_unknown(type(self), skorch_params)
         self.module = module
         self.class_weight = class_weight
         self.optimizer = optimizer
@@ -99,17 +71,25 @@ class NoisyLabelClassifier(
         self.skorch_params = skorch_params
 
     @abstractmethod
-    def _check_params(self):
+    def _check_params(self) -> None:
         """Raise unless the method's own hyper-parameters are in their ranges."""
 
     @abstractmethod
-    def _label_callback(self, pilot: Pilot) -> LabelCallback:
+    def _label_callback(self, search: WarmupSearch, data: TrainingData) -> LabelCallback:
         """Return the callback that writes ``net.criterion_.targets``."""
 
     @staticmethod
     @abstractmethod
-    def _new_label_callback() -> LabelCallback:
-        """Return that callback with its defaults, for a fitted estimator from a file."""
+    def _new_label_callback(**params) -> LabelCallback:
+        """Return that callback for a fitted estimator from a file."""
+
+    def _read_fit_params(self, data: TrainingData, row_format: RowFormat, **fit_params):
+        """Return the data joined by what else `fit` was given."""
+        return data
+
+    def _learning_rate(self, X) -> float:
+        """Return the learning rate of a fit on X."""
+        return self.lr
 
     def fit(self, X, y=None, sample_weight=None):
         """Train the network while correcting the labels.
@@ -138,55 +118,55 @@ class NoisyLabelClassifier(
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, **fit_params):
-        self._check_skorch_params()
-        device = resolve_device(self.device)
-        # Before anything can fail: they hear of the end only if they heard of the beginning.
-        listeners = Listeners(self, X, y, None if self.max_epochs == "auto" else self.max_epochs)
-        folder = None if self.checkpoint_dir is None else CheckpointFolder(self.checkpoint_dir)
-        resumed = None if folder is None else folder.state
-        seed = check_random_state(self.random_state).randint(MAX_SEED)
-        if resumed is not None and not isinstance(self.random_state, Integral):
-            seed = resumed["seed"]
-        open_folder = nullcontext() if folder is None else closing(folder)
-        with open_folder, unchanged_on_error(self), seeded(seed, device):
-            X, labels = self._validate_fit(X, y)
-            weights = self._row_weights(labels, sample_weight)
-            X, callback_params = self._check_fit_params(X, labels, **fit_params)
-            checkpoint = Checkpoint(folder, seed=seed)
-            if folder is not None:
-                checkpoint.identity = identity_of(self, X, labels, weights, **callback_params)
-                folder.check(checkpoint.identity)
-            net, checkpoint.found_warmup = self._make_net(
-                X,
-                labels,
-                weights,
-                callback_params,
-                [*listeners.skorch_callbacks(), ("checkpoint", checkpoint)],
-                resumed and resumed["found_warmup"],
+        check_training_params(self)
+        with FitSession(self, X, y) as session:
+            self._check_params()
+            data = read_training_data(self, X, y, sample_weight)
+            self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
+            data = self._read_fit_params(data, self._row_format, **fit_params)
+            fingerprint = session.fingerprint(data)
+            recipe = NetRecipe.of(
+                self, data.X, data.n_classes, session.device, lr=self._learning_rate(data.X)
+            )
+            recipe.lay_out(data.X)
+            max_epochs = self.max_epochs
+            if max_epochs == "auto":
+                max_epochs = auto_max_epochs(recipe.steps_per_epoch, data.n_classes)
+            search = WarmupSearch(
+                recipe,
+                data.X,
+                data.labels,
+                data.weights,
+                max_epochs,
+                self.train_split,
+                session.seed,
+                session.found_warmup,
+            )
+            labels = self._label_callback(search, data)  # may train an auxiliary network
+            checkpoint = Checkpoint(session.folder, fingerprint, session.seed, search.found)
+            net = recipe.net(
+                recipe.criterion(data.labels, data.weights),
+                # Inputs are augmented and the best weights restored before labels are written.
+                [
+                    *copies(self.callbacks),
+                    *recipe.augment(),
+                    *labels.with_companions(),
+                    *session.sklearn_callbacks.skorch_callbacks(),
+                    ("sknoisy_checkpoint", checkpoint),
+                ],
+                checkpoint=checkpoint,
+                max_epochs=max_epochs,
+                train_split=label_split(self.train_split, data.labels),
+                compile=self.compile,
+                verbose=self.verbose,
             )
             # skorch sees row numbers as y; the criterion owns the labels.
-            self.net_ = net.fit(X, np.arange(X.shape[0]))
-            self._n_labels = len(labels)
+            self.net_ = net.fit(data.X, np.arange(data.X.shape[0]))
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
-        listeners.end()
-        if net.interrupted_:
-            warn(
-                f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"
-                " epochs; the fit so far is kept.",
-            )
-        if not (np.isfinite(net.history[-1, "train_loss"]) and is_finite(net.module_)):
-            warn(
-                f"Training diverged: the loss of the last epoch is"
-                f" {net.history[-1, 'train_loss']}. Lower lr={net.lr:g}, or scale X; a Dataset must"
-                " hold finite numbers.",
-                ConvergenceWarning,
-            )
+        session.sklearn_callbacks.end()
+        warn_of_outcome(net)
         return self
-
-    def _check_fit_params(self, X, labels):
-        """Return all inputs, and the label callback's parameters, from what `fit` was given."""
-        return X, {}
 
     def predict_proba(self, X):
         """Return the class probabilities of X, shape (n_samples, n_classes).
@@ -194,7 +174,7 @@ class NoisyLabelClassifier(
         In float32, or in float64 as a module in float64 returns them.
         """
         net = self._fitted_net()
-        rows = self._validate(X, reset=False)
+        rows = read_rows(self, X, self._row_format)
         dtype = np.float64 if net.criterion_.targets.dtype == torch.float64 else np.float32
         proba = np.empty((rows.shape[0], len(self.classes_)), dtype=dtype)
         filled = 0
@@ -214,13 +194,46 @@ class NoisyLabelClassifier(
     def score(self, X, y=None, sample_weight=None):
         """Return the accuracy on X and y; y None takes the labels of a Dataset."""
         if y is None and is_dataset(X):
-            y = DatasetRows(X).labels(self._num_workers())
+            y = DatasetRows(X).labels(num_workers(self))
         return super().score(X, y, sample_weight=sample_weight)
+
+    def save(self, path):
+        """Write the fitted estimator to a file that holds no code.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, in safetensors' format; replaced once the new one is whole. It holds what
+            predictions, `soft_labels_` and the other attributes need. An own `module` must be a
+            class or a function that can be imported: the file holds its name, not its code.
+            Parameters without a form in JSON, such as callbacks, are left out with a warning.
+        """
+        self._fitted_net()
+        write_estimator(path, self, self._row_format)
+
+    @classmethod
+    def load(cls, path, *, allow=()):
+        """Return the fitted estimator that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. A damaged one, or one of another estimator, raises ValueError.
+        allow : class, function, str, iterable of these, or dict, default=()
+            What the file may name beside torch's own layers and optimizers, such as the class
+            of your module: itself, or its import path; ``{path: MyNetwork}`` where the path in
+            the file is another, as of a class that was defined in a notebook. The file imports
+            nothing by itself.
+        """
+        estimator, row_format = read_estimator(path, cls, cls._new_label_callback, allow)
+        estimator._row_format = row_format
+        return estimator
 
     @property
     def soft_labels_(self):
-        """What the estimator believes the training labels to be."""
-        return read_only(self._fitted_net().criterion_.targets[: self._n_labels])
+        """The soft labels of the training rows, as training left them."""
+        criterion = self._fitted_net().criterion_
+        return read_only(criterion.targets[: len(criterion.given)])
 
     @property
     def given_labels_(self):
@@ -238,7 +251,7 @@ class NoisyLabelClassifier(
     @property
     def warmup_epochs_(self):
         """The `warmup_epochs` that fit used: as given, or as found."""
-        return dict(self._fitted_net().callbacks_)["labels"].warmup_epochs
+        return self._labels.warmup_epochs
 
     @property
     def module_(self):
@@ -255,6 +268,10 @@ class NoisyLabelClassifier(
         """Number of epochs run."""
         return len(self._fitted_net().history)
 
+    @property
+    def _labels(self):
+        return self._fitted_net().label_callback
+
     def _fitted_net(self):
         check_is_fitted(self, "net_")
         return self.net_
@@ -264,6 +281,28 @@ class NoisyLabelClassifier(
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags
+
+
+def copies(callbacks) -> list:
+    """Return copies of the user's callbacks: a fit leaves the user's own objects as they are."""
+    return deepcopy(list(callbacks or []))
+
+
+def warn_of_outcome(net) -> None:
+    """Warn where training was interrupted or diverged."""
+    if net.interrupted_:
+        warn(
+            f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"
+            " epochs; the fit so far is kept."
+        )
+    loss = net.history[-1, "train_loss"]
+    is_finite = all(tensor.isfinite().all() for tensor in net.module_.state_dict().values())
+    if not (np.isfinite(loss) and is_finite):
+        warn(
+            f"Training diverged: the loss of the last epoch is {loss}. Lower lr={net.lr:g}, or"
+            " scale X; a Dataset must hold finite numbers.",
+            ConvergenceWarning,
+        )
 
 
 def read_only(tensor):

@@ -1,4 +1,4 @@
-"""Pictures of label noise, in scikit-learn's Display convention; they need matplotlib."""
+"""Plots of label noise, in scikit-learn's Display convention; they need matplotlib."""
 
 from itertools import groupby
 from numbers import Integral
@@ -7,9 +7,9 @@ import numpy as np
 
 from sknoisy.issues import judged, label_quality, noise_transition_matrix
 
-GIVEN, BELIEVED, THIRD = "#d95f02", "#1b6ca8", "#4d4d4d"  # told apart without colour vision too
+GIVEN, BELIEVED, THIRD = "#d95f02", "#1b6ca8", "#4d4d4d"  # distinct without color vision too
 MAX_WRITTEN = 12  # classes whose cells have room for numbers
-MAX_TICKS = 25  # class names that fit beside an axis
+MAX_TICKS = 25  # class names that fit along an axis
 MAX_NAME = 14  # characters of a class name
 
 
@@ -26,21 +26,21 @@ def _new_axes(ax, size):
 
 
 def _short(label, length=MAX_NAME):
-    """Return the name, its middle left out if it is long: the ends tell names apart."""
+    """Return the name, its middle left out if it is long: names differ at the ends."""
     text, half = str(label), (length - 1) // 2
     text = text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
     return text.replace("$", r"\$")  # no mathematics
 
 
 def _class_ticks(classes):
-    """Return positions and names of the classes that have room beside an axis."""
+    """Return positions and names of the classes that fit along an axis."""
     step = -(-len(classes) // MAX_TICKS)
     places = np.arange(0, len(classes), step)
     return places, [_short(classes[place]) for place in places]
 
 
 class NoiseMatrixDisplay:
-    """Heat map of how believed classes turn into given labels.
+    """Heat map of the estimated noise transition matrix, p(given label | true class).
 
     Use `from_estimator` or `from_predictions`.
 
@@ -65,19 +65,19 @@ class NoiseMatrixDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, cmap="Blues"):
-        """Draw what a fitted estimator believes about its training labels."""
+        """Plot the matrix estimated from a fitted estimator's soft labels."""
         matrix = noise_transition_matrix(estimator)
         return cls(matrix, display_labels=estimator.classes_).plot(ax=ax, cmap=cmap)
 
     @classmethod
     def from_predictions(cls, y, pred_probs, *, classes=None, ax=None, cmap="Blues"):
-        """Draw what out-of-sample probabilities (n_samples, n_classes) say about labels y."""
+        """Plot the estimate from labels y and out-of-sample probabilities (n_samples, C)."""
         matrix = noise_transition_matrix(y=y, pred_probs=pred_probs, classes=classes)
         classes = judged(None, y, pred_probs, classes)[2]
         return cls(matrix, display_labels=classes).plot(ax=ax, cmap=cmap)
 
     def plot(self, *, ax=None, cmap="Blues"):
-        """Draw; colours show the mistakes, and the diagonal is grey: it would hide them."""
+        """Plot the matrix; the color scale is that of the errors, and the diagonal is gray."""
         n_classes = len(self.noise_matrix)
         ax = _new_axes(ax, (6.4, 5.4))
         wrong = np.ma.masked_array(self.noise_matrix, np.eye(n_classes, dtype=bool))
@@ -88,10 +88,10 @@ class NoiseMatrixDisplay:
         self.text_ = None
         if n_classes <= MAX_WRITTEN:
             self.text_ = np.empty((n_classes, n_classes), dtype=object)
-            for (i, j), share in np.ndenumerate(self.noise_matrix):
-                colour = "white" if i != j and share > 0.6 * top else "black"
-                text = f"{100 * share:.0f}" if share >= 0.005 else ""
-                self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", color=colour)
+            for (i, j), rate in np.ndenumerate(self.noise_matrix):
+                color = "white" if i != j and rate > 0.6 * top else "black"
+                text = f"{100 * rate:.0f}" if rate >= 0.005 else ""
+                self.text_[i, j] = ax.text(j, i, text, ha="center", va="center", color=color)
         places, names = _class_ticks(self.display_labels)
         upright = 0 if sum(map(len, names)) <= 20 else 90
         ax.set_xticks(places, names, rotation=upright)
@@ -112,17 +112,17 @@ class LabelIssuesDisplay:
             predicted probability)
         The worst labels, worst first.
     images : ndarray of shape (n_issues, height, width[, 3]) or None
-        Pictures of these rows.
+        Images of these rows.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib Axes and Figure
     images_ : list of matplotlib AxesImage
-        The pictures, where there are some.
+        The images, where there are some.
     bars_ : tuple of matplotlib BarContainer or None
-        Probabilities of the given and of the predicted label, where there are no pictures.
+        Probabilities of the given and of the predicted label, where there are no images.
     text_ : list of matplotlib Text
-        The lines "given → predicted" above the pictures.
+        The lines "given → predicted" above the images.
     """
 
     def __init__(self, issues, *, images=None):
@@ -131,21 +131,21 @@ class LabelIssuesDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X=None, *, n_rows=12, ax=None):
-        """Draw the worst labels of a fitted estimator; X as in fit shows images."""
-        return cls._from_judged(judged(estimator, None, None, None), X, n_rows, ax)
+        """Plot the labels of lowest quality of a fitted estimator; X as in fit adds images."""
+        return cls._from_probabilities(judged(estimator, None, None, None), X, n_rows, ax)
 
     @classmethod
     def from_predictions(cls, y, pred_probs, X=None, *, classes=None, n_rows=12, ax=None):
-        """Draw the worst of labels y under probabilities (n_samples, n_classes).
+        """Plot the labels y of lowest quality under probabilities (n_samples, n_classes).
 
         X : images (n_samples, channels, height, width), (n_samples, height, width) or
         (n_samples, height, width, channels), bytes or numbers, or a Dataset of them; a table, or
         None, gives bars.
         """
-        return cls._from_judged(judged(None, y, pred_probs, classes), X, n_rows, ax)
+        return cls._from_probabilities(judged(None, y, pred_probs, classes), X, n_rows, ax)
 
     @classmethod
-    def _from_judged(cls, found, X, n_rows, ax):
+    def _from_probabilities(cls, found, X, n_rows, ax):
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"n_rows must be an integer of at least 1, got {n_rows!r}.")
         proba, given, classes = found
@@ -155,10 +155,10 @@ class LabelIssuesDisplay:
             best = proba[row].argmax()
             own = proba[row, given[row]]
             issues.append((row, classes[given[row]], classes[best], own, proba[row, best]))
-        return cls(issues, images=_pictures(X, rows, len(given))).plot(ax=ax)
+        return cls(issues, images=_images(X, rows, len(given))).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw."""
+        """Plot the labels."""
         self.images_, self.text_, self.bars_ = [], [], None
         if self.images is None:
             ax = _new_axes(ax, (6.4, 1.2 + 0.36 * len(self.issues)))
@@ -190,7 +190,7 @@ class LabelIssuesDisplay:
         lines = -(-n // columns)
         inches = min(box.width / columns, box.height / (1.2 * lines)) / ax.figure.dpi  # of a cell
         pairs = [(_short(issue[1]), _short(issue[2])) for issue in self.issues]
-        longest = max(len(given) + len(believed) + 3 for given, believed in pairs)
+        longest = max(len(given) + len(predicted) + 3 for given, predicted in pairs)
         arrow = " → " if longest <= 13 * inches else "\n→ "
         widest = (
             longest if arrow == " → " else 2 + max(len(name) for pair in pairs for name in pair)
@@ -199,8 +199,8 @@ class LabelIssuesDisplay:
         for k, (image, names) in enumerate(zip(self.images, pairs, strict=True)):
             middle, top = k % columns + 0.5, k // columns * 1.2
             high, wide = 0.46 * np.array(image.shape[:2]) / max(image.shape[:2])
-            centre = top + 0.7
-            place = (middle - wide, middle + wide, centre + high, centre - high)
+            center = top + 0.7
+            place = (middle - wide, middle + wide, center + high, center - high)
             self.images_.append(ax.imshow(image, cmap="gray", extent=place))
             self.text_.append(
                 ax.text(
@@ -211,7 +211,7 @@ class LabelIssuesDisplay:
         ax.set_axis_off()
 
 
-def _pictures(X, rows, n_samples):
+def _images(X, rows, n_samples):
     """Return the rows of X as images, channels last and in [0, 1], or None if X is a table."""
     if X is None:
         return None
@@ -224,10 +224,10 @@ def _pictures(X, rows, n_samples):
     images = [np.asarray(row[0] if isinstance(row, tuple) else row) for row in read]
     if images[0].ndim < 2:
         return None
-    return [_picture(image) for image in images]
+    return [_image(image) for image in images]
 
 
-def _picture(image):
+def _image(image):
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
         image = image.transpose(1, 2, 0)
     if image.ndim == 3 and image.shape[2] == 1:
@@ -247,7 +247,7 @@ def _picture(image):
 
 
 class TrainingDisplay:
-    """Loss, share of labels changed and mean confidence of the soft labels, epoch by epoch.
+    """Loss, fraction of labels changed and mean confidence of the soft labels, epoch by epoch.
 
     Use `from_estimator`.
 
@@ -263,11 +263,11 @@ class TrainingDisplay:
     ax_, figure_ : matplotlib Axes and Figure
         Axes of the loss.
     share_ax_ : matplotlib Axes
-        Axes of the two shares, on the right.
+        Axes of the two fractions, on the right.
     lines_ : dict of matplotlib Line2D
         The curves by their names in the history.
     spans_ : list of matplotlib patches
-        The shades of the phases.
+        The shaded spans of the phases.
     """
 
     def __init__(self, history, *, phases):
@@ -276,29 +276,29 @@ class TrainingDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Draw the fit of an estimator."""
+        """Plot the training of a fitted estimator."""
         history = estimator.history_
-        callback = dict(estimator.net_.callbacks_)["labels"]
+        callback = estimator.net_.label_callback
         phases = [callback.phase(epoch) for epoch in range(1, len(history) + 1)]
         return cls(history, phases=phases).plot(ax=ax)
 
     def plot(self, *, ax=None):
-        """Draw."""
+        """Plot the curves."""
         ax = _new_axes(ax, (7.2, 4.2))
         from matplotlib.ticker import MaxNLocator
 
         epochs = np.arange(1, len(self.history) + 1)
-        shares = ax.twinx()
+        fraction_ax = ax.twinx()
         marker = "o" if len(epochs) == 1 else None
         self.lines_ = {}
-        for axes, name, label, colour, style in (
+        for axes, name, label, color, style in (
             (ax, "train_loss", "loss, nats", THIRD, "-"),
-            (shares, "labels_changed", "labels changed", GIVEN, "--"),
-            (shares, "confidence", "confidence", BELIEVED, ":"),
+            (fraction_ax, "labels_changed", "labels changed", GIVEN, "--"),
+            (fraction_ax, "confidence", "confidence", BELIEVED, ":"),
         ):
             values = self.history[:, name]
             (line,) = axes.plot(
-                epochs, values, style, color=colour, label=label, linewidth=2, marker=marker
+                epochs, values, style, color=color, label=label, linewidth=2, marker=marker
             )
             self.lines_[name] = line
         self.spans_ = []
@@ -324,8 +324,8 @@ class TrainingDisplay:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         low, high = min(0, ax.get_ylim()[0]), ax.get_ylim()[1]
         ax.set_ylim(low, high + 0.12 * (high - low))  # room for the names of the phases
-        shares.set(ylabel="share of labels, mean confidence", ylim=(0, 1.16))
-        shares.set_yticks(np.linspace(0, 1, 6))
+        fraction_ax.set(ylabel="share of labels, mean confidence", ylim=(0, 1.16))
+        fraction_ax.set_yticks(np.linspace(0, 1, 6))
         ax.legend(
             handles=list(self.lines_.values()),
             loc="lower center",
@@ -333,5 +333,5 @@ class TrainingDisplay:
             ncols=3,
             frameon=False,
         )
-        self.ax_, self.share_ax_, self.figure_ = ax, shares, ax.figure
+        self.ax_, self.share_ax_, self.figure_ = ax, fraction_ax, ax.figure
         return self

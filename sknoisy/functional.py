@@ -1,8 +1,38 @@
-"""The equations that two or more methods share: tensors in, tensors out."""
+"""The labels of a batch, and the equations that two or more methods share: tensors in and out."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
+
+
+class BatchLabels:
+    """What a loss is told of the labels of a batch.
+
+    Parameters
+    ----------
+    targets : Tensor of shape (B, C)
+        Soft labels; mixed where the inputs are.
+    weights : Tensor of shape (B,) or None, default=None
+        What each row's loss is multiplied by.
+    given : Tensor of shape (B, C), callable that returns it, or None, default=None
+        The labels of `fit`, one-hot, mixed where the inputs are; a callable is called by the losses
+        that read them alone.
+    """
+
+    def __init__(self, targets: Tensor, weights: Tensor | None = None, given=None):
+        self.targets = targets
+        self.weights = weights
+        self._given = given
+
+    @property
+    def given(self) -> Tensor:
+        """The given labels (B, C), one-hot or mixed; zeros for rows without one."""
+        return self._given() if callable(self._given) else self._given
+
+    def __getitem__(self, rows: slice) -> "BatchLabels":
+        """Return the labels of some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return BatchLabels(self.targets[rows], weights, lambda: self.given[rows])
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -10,14 +40,14 @@ def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
     return values.mean() if weights is None else (weights * values).mean()
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of logits (B, C) against soft labels (B, C), in nats; weights (B,)."""
+def soft_cross_entropy(logits: Tensor, labels: BatchLabels) -> Tensor:
+    """Mean cross-entropy of logits (B, C) against soft labels, in nats."""
     log_p = log_softmax(at_least_float32(logits), dim=1)
-    return weighted_mean(-(targets * log_p).sum(dim=1), weights)
+    return weighted_mean(-(labels.targets * log_p).sum(dim=1), labels.weights)
 
 
 def blend(old: Tensor, new: Tensor, momentum: float) -> Tensor:
-    """Exponential moving average: keep the share `momentum` of `old`."""
+    """Exponential moving average: keep the fraction `momentum` of `old`."""
     return momentum * old + (1 - momentum) * new
 
 

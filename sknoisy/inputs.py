@@ -1,5 +1,7 @@
 """What may go into an estimator: arrays, images, Datasets, labels and weights."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
 from sklearn.preprocessing import LabelEncoder
@@ -12,33 +14,42 @@ from sknoisy.training.data import stored_type
 from sknoisy.training.datasets import DatasetRows, as_array, is_dataset
 
 
-class InputChecks:
-    """Checks of an estimator's rows, labels and weights, and the shape that rows had in fit."""
+@dataclass(frozen=True)
+class RowFormat:
+    """The shape and type of rows, the same in fit and in prediction.
 
-    def _validate(self, X, y="no_validation", *, reset):
-        if is_dataset(X):
-            checked = self._validate_dataset(X, y, reset)
-        else:
-            checked = self._validate_array(X, y, reset)
-        rows = checked[0] if reset else checked
-        if reset:
-            self._row_shape, self._row_type = rows.shape[1:], stored_type(rows)
-        else:
-            self._refuse_other_rows(rows)
-        return checked
+    Attributes
+    ----------
+    shape : tuple of int
+        Of a row.
+    dtype : type
+        np.uint8 for images that are scaled to [0, 1], else np.float32.
+    """
 
-    def _refuse_other_rows(self, rows):
-        """Raise unless the rows have the shape and the scale of those in fit."""
-        if rows.shape[1:] != self._row_shape:
+    shape: tuple
+    dtype: type
+
+    @classmethod
+    def of(cls, rows) -> "RowFormat":
+        """Return the format of checked rows."""
+        return cls(rows.shape[1:], stored_type(rows))
+
+    def check_shape(self, rows) -> None:
+        """Raise unless rows have this shape."""
+        if rows.shape[1:] != self.shape:
             raise ValueError(
-                f"X must have rows of shape {self._row_shape}, as in fit, got {rows.shape[1:]}."
+                f"X must have rows of shape {self.shape}, as in fit, got {rows.shape[1:]}."
             )
-        if self._row_type != np.uint8 and stored_type(rows) == np.uint8:
+
+    def check(self, rows) -> None:
+        """Raise unless rows have this shape and scale."""
+        self.check_shape(rows)
+        if self.dtype != np.uint8 and stored_type(rows) == np.uint8:
             raise ValueError(
                 "X must hold floats as in fit, got uint8 images, which would be scaled to [0, 1];"
                 " pass X / 255 if fit had that scale, or else X.astype(np.float32)."
             )
-        if self._row_type == np.uint8 and stored_type(rows) != np.uint8:
+        if self.dtype == np.uint8 and stored_type(rows) != np.uint8:
             highest = (rows[:64] if isinstance(rows, DatasetRows) else rows).max()
             if highest > 2:
                 raise ValueError(
@@ -46,133 +57,201 @@ class InputChecks:
                     f" {highest:g}; pass X.astype(np.uint8), or divide by 255."
                 )
 
-    def _validate_array(self, X, y, reset):
-        if isinstance(X, torch.Tensor):
-            X = as_array(X)
-        n_dims = count_dimensions(X)
-        if n_dims > 2:
-            X = self._validate_shape(X if isinstance(X, np.ndarray) else np.asarray(X), reset)
-        # Batches are converted one at a time: a memory map stays on disk, images stay uint8.
-        is_kept = isinstance(X, np.memmap) or getattr(X, "dtype", None) == np.uint8
-        if not (is_kept and (n_dims > 2 or isinstance(X, np.memmap))):
-            dtypes = np.float32
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a fit trains on, checked: it travels from the user's X and y to the net.
+
+    Attributes
+    ----------
+    X : ndarray, CSR matrix or set of rows of shape (n_rows, ...)
+        All inputs; rows without a label come last.
+    labels : ndarray of shape (n_labels,)
+        Class numbers of the rows that have one: the first ones.
+    classes : ndarray of shape (n_classes,)
+        The classes, sorted.
+    weights : Tensor of shape (n_labels,) or None
+        What each of these rows weighs, 1 on average.
+    extra : dict of str to list
+        What else a method was given, under the name that errors call it by: arrays or rows.
+    """
+
+    X: object
+    labels: np.ndarray
+    classes: np.ndarray
+    weights: torch.Tensor | None
+    extra: dict = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    def by_name(self) -> dict[str, list]:
+        """Return everything, under the names that errors call it by."""
+        weights = None if self.weights is None else self.weights.numpy()
+        return {
+            "X": [self.X],
+            "y": [np.asarray(self.classes[self.labels]).astype(str)],
+            "sample_weight or class_weight": [weights],
+            **self.extra,
+        }
+
+
+def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
+    """Return X, y and weights, checked; sets the estimator's `n_features_in_` as scikit-learn does.
+
+    X becomes float32, y class numbers.
+    """
+    if is_dataset(X):
+        rows, y = _read_dataset(estimator, X, plain_labels(y))
+    else:
+        rows, y = _read_array(estimator, X, plain_labels(y))
+    try:
+        check_classification_targets(y)
+        encoder = LabelEncoder().fit(y)
+    except TypeError as error:
+        raise ValueError(
+            f"y must hold labels of one type, none of them missing, got {error}."
+        ) from error
+    classes = encoder.classes_
+    if len(classes) < 2:
+        raise ValueError(f"y must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}.")
+    labels = encoder.transform(y)
+    weights = row_weights(labels, classes, sample_weight, estimator.class_weight)
+    return TrainingData(rows, labels, classes, weights)
+
+
+def read_rows(estimator, X, row_format: RowFormat, name="X"):
+    """Return rows to predict, or others like those of fit, checked; errors call them `name`."""
+    try:
+        if is_dataset(X):
+            rows = DatasetRows(X, add_channel=builds_network(estimator))
         else:
-            dtypes = [np.float32, np.uint8, np.float16, np.float64]
-        try:
-            checked = validate_data(
-                self, X, y, reset=reset, dtype=dtypes, accept_sparse="csr", allow_nd=True
-            )
-        except ValueError as error:
-            if "could not convert" not in str(error):
-                raise
-            raise ValueError(
-                f"X must hold numbers only, got {error}; encode the other columns first, with"
-                " OneHotEncoder, OrdinalEncoder or TfidfVectorizer in a Pipeline."
-            ) from error
-        return checked
+            rows = _read_array(estimator, X, row_format=row_format)
+        row_format.check(rows)
+    except ValueError as error:
+        if name == "X":
+            raise
+        raise ValueError(f"{name} must be rows like those of X: {error}") from error
+    return rows
 
-    def _validate_shape(self, X, reset):
-        """Return images with a channel; raise where scikit-learn would speak of features."""
-        if X.ndim == 3 and self._builds_network():
+
+def builds_network(estimator) -> bool:
+    """Tell whether the library builds the network, from nothing or from a name."""
+    return estimator.module is None or isinstance(estimator.module, str)
+
+
+def num_workers(estimator) -> int:
+    """Return the number of processes that read batches."""
+    return estimator.skorch_params.get("iterator_train__num_workers", 0)
+
+
+def _read_array(estimator, X, y="no_validation", row_format=None):
+    """Return rows, in fit with y, checked by scikit-learn; `row_format` is that of fit."""
+    if isinstance(X, torch.Tensor):
+        X = as_array(X)
+    n_dims = count_dimensions(X)
+    if n_dims > 2:
+        X = X if isinstance(X, np.ndarray) else np.asarray(X)
+        if X.ndim == 3 and builds_network(estimator):
             X = X[:, None]
-        self._refuse_channels_last(X)
-        if not reset and X.shape[1:] != self._row_shape:
-            raise ValueError(
-                f"X must have rows of shape {self._row_shape}, as in fit, got {X.shape[1:]}."
-            )
-        return X
+        _refuse_channels_last(estimator, X)
+        if row_format is not None:  # before scikit-learn would speak of features
+            row_format.check_shape(X)
+    # Batches are converted one at a time: a memory map stays on disk, images stay uint8.
+    is_kept = isinstance(X, np.memmap) or getattr(X, "dtype", None) == np.uint8
+    if not (is_kept and (n_dims > 2 or isinstance(X, np.memmap))):
+        dtypes = np.float32
+    else:
+        dtypes = [np.float32, np.uint8, np.float16, np.float64]
+    try:
+        return validate_data(
+            estimator,
+            X,
+            y,
+            reset=row_format is None,
+            dtype=dtypes,
+            accept_sparse="csr",
+            allow_nd=True,
+        )
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        raise ValueError(
+            f"X must hold numbers only, got {error}; encode the other columns first, with"
+            " OneHotEncoder, OrdinalEncoder or TfidfVectorizer in a Pipeline."
+        ) from error
 
-    def _validate_dataset(self, dataset, y, reset):
-        rows = DatasetRows(dataset, add_channel=self._builds_network())
-        if not reset:
-            return rows
-        self._refuse_channels_last(rows)
-        for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on an array
-            vars(self).pop(name, None)
-        if y is None:
-            y = rows.labels(self._num_workers())
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(rows, y)
-        return rows, y
 
-    def _builds_network(self):
-        return self.module is None or isinstance(self.module, str)
+def _read_dataset(estimator, dataset, y):
+    """Return the rows of a Dataset and their labels, `y` or its own."""
+    rows = DatasetRows(dataset, add_channel=builds_network(estimator))
+    _refuse_channels_last(estimator, rows)
+    for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on an array
+        vars(estimator).pop(name, None)
+    y = rows.labels(num_workers(estimator)) if y is None else y
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(rows, y)
+    return rows, y
 
-    def _refuse_channels_last(self, X):
-        if X.ndim != 4 or X.shape[3] not in (1, 3, 4) or X.shape[1] in (1, 3, 4):
-            return
-        if X.dtype == np.uint8 or self._builds_network():
-            raise ValueError(
-                f"X must have shape (n, channels, height, width), got {X.shape}, which looks like"
-                " (n, height, width, channels); pass X.transpose(0, 3, 1, 2)."
-            )
 
-    def _validate_fit(self, X, y):
-        """Return X as float32 and y as class numbers; set `classes_`."""
-        self._check_params()
-        X, y = self._validate(X, plain_labels(y), reset=True)
+def _refuse_channels_last(estimator, X):
+    if X.ndim != 4 or X.shape[3] not in (1, 3, 4) or X.shape[1] in (1, 3, 4):
+        return
+    if X.dtype == np.uint8 or builds_network(estimator):
+        raise ValueError(
+            f"X must have shape (n, channels, height, width), got {X.shape}, which looks like"
+            " (n, height, width, channels); pass X.transpose(0, 3, 1, 2)."
+        )
+
+
+def row_weights(labels, classes, sample_weight, class_weight) -> torch.Tensor | None:
+    """Return the weight of each row, 1 on average, or None for equal ones."""
+    if sample_weight is None and class_weight is None:
+        return None
+    weights = np.ones(len(labels))
+    if sample_weight is not None:
         try:
-            check_classification_targets(y)
-            encoder = LabelEncoder().fit(y)
-        except TypeError as error:
-            raise ValueError(
-                f"y must hold labels of one type, none of them missing, got {error}."
-            ) from error
-        self.classes_ = encoder.classes_
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y must have at least 2 classes, got 1 class: {self.classes_.tolist()[0]!r}."
-            )
-        return X, encoder.transform(y)
-
-    def _row_weights(self, labels, sample_weight):
-        """Return the weight of each row, 1 on average, or None for equal ones."""
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weights = np.ones(len(labels))
-        if sample_weight is not None:
-            try:
-                weights = check_array(
-                    sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-                )
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"sample_weight must be one finite number a row of X: {error}"
-                ) from error
-            if weights.shape != labels.shape:
-                raise ValueError(
-                    f"sample_weight must have one number a row of X, {labels.shape}, got"
-                    f" {weights.shape}."
-                )
-            if weights.min() < 0:
-                raise ValueError(f"sample_weight must not be negative, got {weights.min():g}.")
-        if self.class_weight is not None:
-            weights = weights * self._class_weights(labels)[labels]
-        if not 0 < weights.sum() < np.inf:
-            raise ValueError(
-                f"sample_weight, times class_weight, must have a positive finite sum, got"
-                f" {weights.sum():g}; not every weight may be zero, and none so large."
-            )
-        return torch.from_numpy(weights / weights.mean())
-
-    def _class_weights(self, labels):
-        is_balanced = isinstance(self.class_weight, str) and self.class_weight == "balanced"
-        if not (is_balanced or isinstance(self.class_weight, dict)):
-            raise ValueError(
-                f"class_weight must be None, 'balanced' or a dict, got {self.class_weight!r}."
-            )
-        try:
-            weights = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=self.classes_[labels]
+            weights = check_array(
+                sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
             )
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"class_weight must give a number to labels of y, {self.classes_.tolist()}, got"
-                f" {self.class_weight!r}: {error}"
+                f"sample_weight must be one finite number a row of X: {error}"
             ) from error
-        if not (np.isfinite(weights).all() and weights.min() >= 0):
-            raise ValueError(f"class_weight must be finite and not negative, got {weights}.")
-        return weights
+        if weights.shape != labels.shape:
+            raise ValueError(
+                f"sample_weight must have one number a row of X, {labels.shape}, got"
+                f" {weights.shape}."
+            )
+        if weights.min() < 0:
+            raise ValueError(f"sample_weight must not be negative, got {weights.min():g}.")
+    if class_weight is not None:
+        weights = weights * weights_by_class(labels, classes, class_weight)[labels]
+    if not 0 < weights.sum() < np.inf:
+        raise ValueError(
+            f"sample_weight, times class_weight, must have a positive finite sum, got"
+            f" {weights.sum():g}; not every weight may be zero, and none so large."
+        )
+    return torch.from_numpy(weights / weights.mean())
+
+
+def weights_by_class(labels, classes, class_weight) -> np.ndarray:
+    """Return the weight of each class (n_classes,) that `class_weight` means."""
+    is_balanced = isinstance(class_weight, str) and class_weight == "balanced"
+    if not (is_balanced or isinstance(class_weight, dict)):
+        raise ValueError(f"class_weight must be None, 'balanced' or a dict, got {class_weight!r}.")
+    try:
+        weights = compute_class_weight(class_weight, classes=classes, y=classes[labels])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"class_weight must give a number to labels of y, {classes.tolist()}, got"
+            f" {class_weight!r}: {error}"
+        ) from error
+    if not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError(f"class_weight must be finite and not negative, got {weights}.")
+    return weights
 
 
 def count_dimensions(X):

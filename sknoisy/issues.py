@@ -1,6 +1,6 @@
-"""Which labels are wrong, and how wrong labels come about: tables from probabilities.
+"""Label issues, label quality and noise transitions: tables from probabilities.
 
-Counting follows confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident Learning:
+Counts follow confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident Learning:
 Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab's names.
 """
 
@@ -11,10 +11,11 @@ LEAST_PROBABILITY = 0.01
 
 
 def label_quality(proba, given):
-    """Return how well each label fits, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
+    """Return the label quality, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
 
     Below 0.5 another class is more probable than the given one. A given probability below 0.01
-    counts as 0.01: differences that small tell nothing, and the other class's lead decides.
+    counts as 0.01: smaller differences are uninformative, and the other class's
+    probability decides.
     """
     proba, rows = np.asarray(proba, dtype=np.float64), np.arange(len(given))
     own = np.maximum(proba[rows, given], LEAST_PROBABILITY)
@@ -24,9 +25,9 @@ def label_quality(proba, given):
 
 
 def confident_classes(proba, given):
-    """Return the class (n,) that each row surely belongs to, -1 where no class is sure.
+    """Return the class (n,) that each row is confidently assigned to, -1 where there is none.
 
-    A class is sure where its probability reaches the mean that rows with this given label have.
+    The threshold of a class is its mean probability over the rows with this given label.
     """
     proba, n_classes = np.asarray(proba, dtype=np.float64), np.shape(proba)[1]
     counts = np.bincount(given, minlength=n_classes)
@@ -37,15 +38,15 @@ def confident_classes(proba, given):
 
 
 def joint_distribution(proba, given):
-    """Return the joint distribution (C, C) of given label (row) and true class (column).
+    """Estimate the joint distribution (C, C) of given label (row) and true class (column).
 
-    Surely classified rows are counted, and each row of the counts is scaled to the number of rows
-    with that given label. A label without any sure row counts as right.
+    Confidently assigned rows are counted, and each row of the counts is scaled to the number of
+    samples with that given label. A label without such rows counts as correct.
     """
     n_classes = np.shape(proba)[1]
-    sure = confident_classes(proba, given)
-    counted = sure >= 0
-    pairs = given[counted] * n_classes + sure[counted]
+    confident = confident_classes(proba, given)
+    counted = confident >= 0
+    pairs = given[counted] * n_classes + confident[counted]
     counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes).astype(float)
     given_counts = np.bincount(given, minlength=n_classes)
     empty = counts.sum(axis=1) == 0
@@ -55,9 +56,9 @@ def joint_distribution(proba, given):
 
 
 def find_issues(proba, given, quality):
-    """Return which labels are issues, bool (n,): in each class as many as its estimated noise.
+    """Select the label issues, bool (n,): in each class the estimated number of wrong labels.
 
-    Of the rows given a class, the worst are taken, at most all to which another class is nearer.
+    They are the labels of lowest quality, and only those with a more probable other class.
     """
     n_classes = np.shape(proba)[1]
     wrong = joint_distribution(proba, given)
@@ -77,9 +78,9 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Parameters
     ----------
     estimator : fitted estimator of this library or None
-        Its `soft_labels_` and given labels are judged.
+        Its `soft_labels_` and given labels are used.
     y : array-like of shape (n_samples,) or None
-        Given labels; an estimator has kept those of its fit.
+        Given labels; None takes those that the estimator was fitted on.
     pred_probs : array-like of shape (n_samples, n_classes) or None
         Probabilities, instead of an estimator's: out-of-sample ones, as of
         ``cross_val_predict(clf, X, y, method="predict_proba")``. The columns of a frame may have
@@ -90,11 +91,11 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Returns
     -------
     issues : pandas.DataFrame, or structured ndarray without pandas
-        A row for every label, the least believable first, with the number of the row in y as the
+        A row for each label, lowest quality first, with the number of the row in y as the
         frame's index, or as the field ``row``:
 
-        - ``is_label_issue``: whether the label is probably wrong. In each class there are as many
-          as the estimated noise says.
+        - ``is_label_issue``: whether the label is probably wrong. In each class there are at most
+          as many as its estimated number of wrong labels.
         - ``label_quality``: in [0, 1], ``(1 + p_given - p_best_other) / 2``.
         - ``given_label``, ``predicted_label``: the label, and the most probable one.
 
@@ -115,7 +116,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
 
 
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
-    """Estimate how true classes turn into given labels.
+    """Estimate the noise transition matrix T, p(given label | true class).
 
     Parameters as in `find_label_issues`.
 
@@ -123,7 +124,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
     -------
     matrix : ndarray of shape (n_classes, n_classes)
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
-        A class that no row belongs to keeps its label.
+        The row of a class without samples is that of the identity.
     """
     proba, given, _ = judged(estimator, y, pred_probs, classes)
     joint = joint_distribution(proba, given).T
@@ -133,22 +134,22 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 
 
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
-    """Estimate the share of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
+    """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
     proba, given, _ = judged(estimator, y, pred_probs, classes)
     return float(1 - np.trace(joint_distribution(proba, given)))
 
 
 def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
-    """Count for each class how many labels are wrong; parameters as in `find_label_issues`.
+    """Estimate for each class how many labels are wrong; parameters as in `find_label_issues`.
 
     Returns
     -------
     table : pandas.DataFrame, or structured ndarray without pandas
-        A row a class, the class with the largest share of wrong labels first, with the class as
+        A row a class, the class with the largest fraction of wrong labels first, with the class as
         the frame's index, or as the field ``row``, and estimated numbers of rows:
 
         - ``given``: rows with this label, ``believed``: rows that belong to the class.
-        - ``wrong_in``: rows with this label that belong elsewhere.
+        - ``wrong_in``: rows with this label that belong to another class.
         - ``wrong_out``: rows of this class with another label.
         - ``label_noise``: ``wrong_in / given``.
     """
@@ -185,7 +186,7 @@ def judged(estimator, y, pred_probs, classes):
     if (estimator is None) == (pred_probs is None):
         raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
     if estimator is not None:
-        proba, classes = _believed(estimator), estimator.classes_
+        proba, classes = _soft_labels_of(estimator), estimator.classes_
         y = estimator.given_labels_ if y is None else _labels(y, "y")
     else:
         if y is None:
@@ -206,7 +207,7 @@ def judged(estimator, y, pred_probs, classes):
     return proba, given, classes
 
 
-def _believed(estimator):
+def _soft_labels_of(estimator):
     try:
         return estimator.soft_labels_
     except NotFittedError:
@@ -228,7 +229,7 @@ def _labels(labels, name):
     if labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"{name} must have shape (n,), n at least 1, got {labels.shape}.")
     try:
-        is_missing = bool((labels != labels).any())  # NaN is unlike itself
+        is_missing = bool((labels != labels).any())  # NaN is unequal to itself
         np.unique(labels)
     except TypeError:
         is_missing = True
@@ -240,7 +241,7 @@ def _labels(labels, name):
 def _probabilities(pred_probs, y, classes):
     """Return probabilities (n, C), checked, and the classes of their columns."""
     names = list(getattr(pred_probs, "columns", []))
-    if names and names != list(range(len(names))):  # a frame says what its columns are
+    if names and names != list(range(len(names))):  # the columns of a frame have names
         if classes is not None and sorted(names) != sorted(np.asarray(classes).tolist()):
             raise ValueError(f"pred_probs must have the columns of classes, got {names[:10]}.")
         classes = names

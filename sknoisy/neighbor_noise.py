@@ -1,4 +1,4 @@
-"""How many labels can be wrong: what nearest neighbours tell of it, and trusted rows."""
+"""Upper bounds of the noise rate: label disagreement between nearest neighbors."""
 
 import math
 
@@ -8,40 +8,39 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from sknoisy.networks.standardize import Standardize
 
-FEWEST_ROWS = 50  # fewer tell nothing
-ROWS, QUERIES = 10_000, 2_000  # of a sample, and of those whose neighbours are looked for
-NUMBERS = 2**25  # in a sample at most
-CHUNK_QUERIES = 250  # whose distances are held at once
-SAME = 1e-5  # distance between rows that are one, relative to their length
+FEWEST_ROWS = 50  # fewer allow no estimate
+ROWS, QUERIES = 10_000, 2_000  # reference and query rows, at most
+NUMBERS = 2**25  # in a sample, at most
+CHUNK_QUERIES = 250  # whose distances are in memory at once
+SAME = 1e-5  # distance between duplicates, relative to their norm, at most
 
 
 def highest_noise_rate(X, labels, weights=None) -> float:
-    """Return the share of labels that can be wrong, given how often nearest neighbours disagree.
+    """Return an upper bound of the noise rate: the label disagreement of nearest neighbors.
 
-    Where a class has a share r < 0.5 of wrong labels, whatever its neighbours' are, two rows of it
-    have one label with probability ``(1 - r)^2 + r^2 <= 1 - r`` at most, and rows of two classes
-    less often. So no more labels are wrong, on average, than neighbours disagree. Mistakes that
-    neighbours share go unseen. Where they agree in a half or less it says nothing, nor do fewer
-    than 50 rows: 1.
+    In a class with noise rate r < 0.5, whatever the rates of its neighbors, two rows have the same
+    label with probability ``(1 - r)^2 + r^2 <= 1 - r`` at most, and rows of two classes less often.
+    The disagreement is therefore, on average, at least the noise rate. Errors common to neighbors
+    are not detected. 1 where at most half of the neighbors agree, and for fewer than 50 rows.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...) or CSR matrix
-        Up to 2,000 rows ask, and up to 10,000 answer; a row equal to another is no witness for it.
+        At most 2,000 query and 10,000 reference rows are used; exact duplicates are not neighbors.
     labels : ndarray of shape (n_samples,)
         Class numbers, as given.
     weights : Tensor of shape (n_samples,) or None, default=None
-        What each row counts.
+        Sample weights.
     """
     weights = np.ones(len(labels)) if weights is None else weights.numpy()
     numbers = sample_rows(X, weights)
     if len(numbers) < FEWEST_ROWS:
         return 1.0
-    (rows,) = comparable(X[numbers])
-    asked, labels = numbers[:QUERIES], labels[numbers]
-    nearest, is_known = nearest_other(rows[: len(asked)], rows)
-    counts = weights[asked] * is_known
-    agree = (counts * (labels[nearest] == labels[: len(asked)])).sum()
+    (reference,) = comparable(X[numbers])
+    queries, labels = numbers[:QUERIES], labels[numbers]
+    nearest, is_known = nearest_other(reference[: len(queries)], reference)
+    counts = weights[queries] * is_known
+    agree = (counts * (labels[nearest] == labels[: len(queries)])).sum()
     agreement = agree / counts.sum() if counts.any() else 0.0
     return 1.0 if agreement <= 0.5 else float(1 - agreement)
 
@@ -49,54 +48,54 @@ def highest_noise_rate(X, labels, weights=None) -> float:
 def highest_noise_rate_near(
     trusted_X, trusted_labels, X, labels, weights=None, shares=None
 ) -> float:
-    """Return the share of labels that can be wrong, given what stands beside trusted rows.
+    """Return an upper bound of the noise rate: the disagreement of trusted and nearest labels.
 
-    Where a class has a share r < 0.5 of wrong labels, wherever its rows lie, a row of it has
-    another label with probability r, and a row of another class more often. So no more labels are
-    wrong, on average, than those of the rows nearest to trusted ones; a standard error is added.
-    Wrong labels of rows that are nobody's nearest, odd ones in many dimensions, go unseen: hear
-    another witness as well. Where a half or less is right it says nothing, nor do fewer than 50
-    rows: 1.
+    In a class with noise rate r < 0.5, wherever its rows lie, a row has another label with
+    probability r, and a row of another class more often. The disagreement between trusted rows and
+    the rows nearest to them is therefore, on average, at least the noise rate; one standard error
+    is added. Wrong labels of rows that are never the nearest (outliers, the anti-hubs of many
+    dimensions) are not detected: combine it with another estimate. 1 where at most half of the
+    nearest labels are correct, and for fewer than 50 rows.
 
     Parameters
     ----------
     trusted_X : array-like of shape (n_meta, ...) or CSR matrix
-        Up to 2,000 of them ask. Each class's are a fair sample of it.
+        The query rows, of which at most 2,000 are used: a representative sample of each class.
     trusted_labels : ndarray of shape (n_meta,)
-        Their class numbers, which are right.
+        Their class numbers, which are correct.
     X, labels, weights : array-like, ndarray and Tensor or None
-        The rows that answer, as in `highest_noise_rate`: all that weigh anything, each alike.
+        The reference rows, as in `highest_noise_rate`: all of positive weight, each counted once.
     shares : ndarray of shape (n_classes,) or None, default=None
-        The true classes' shares of these rows; None takes those of the given labels, which say too
-        little of classes that lose labels to others.
+        Class priors of the reference rows; None takes the frequencies of the given labels, which
+        are too low for classes that lose labels to others.
     """
     weights = np.ones(len(labels)) if weights is None else weights.numpy()
     numbers = sample_rows(X, weights)
     if len(numbers) < FEWEST_ROWS:
         return 1.0
-    asked = sample_rows(trusted_X, np.ones(len(trusted_labels)))[:QUERIES]
-    rows, asking = comparable(X[numbers], trusted_X[asked])
-    nearest, is_known = nearest_other(asking, rows)
-    classes = trusted_labels[asked][is_known]
+    queries = sample_rows(trusted_X, np.ones(len(trusted_labels)))[:QUERIES]
+    reference, query = comparable(X[numbers], trusted_X[queries])
+    nearest, is_known = nearest_other(query, reference)
+    classes = trusted_labels[queries][is_known]
     agrees = labels[numbers][nearest[is_known]] == classes
     if shares is None:
         shares = np.bincount(labels, weights=weights, minlength=1 + trusted_labels.max())
-    n_asked = np.bincount(classes, minlength=len(shares))
+    n_queries = np.bincount(classes, minlength=len(shares))
     n_right = np.bincount(classes, weights=agrees, minlength=len(shares))
-    witnesses = np.unique([classes, nearest[is_known]], axis=1)[0]  # one may be asked again
-    n_witnesses = np.bincount(witnesses, minlength=len(shares))
-    shares = shares * (n_asked > 0)
+    neighbors = np.unique([classes, nearest[is_known]], axis=1)[0]  # each neighbor once
+    n_neighbors = np.bincount(neighbors, minlength=len(shares))
+    shares = shares * (n_queries > 0)
     if not shares.any():
         return 1.0
-    shares, right = shares / shares.sum(), n_right / np.maximum(n_asked, 1)
-    rates = (right * n_witnesses + 1) / (n_witnesses + 2)  # never quite 0 or 1
-    error = math.sqrt((shares**2 * rates * (1 - rates) / np.maximum(n_witnesses, 1)).sum())
+    shares, right = shares / shares.sum(), n_right / np.maximum(n_queries, 1)
+    rates = (right * n_neighbors + 1) / (n_neighbors + 2)  # never quite 0 or 1
+    error = math.sqrt((shares**2 * rates * (1 - rates) / np.maximum(n_neighbors, 1)).sum())
     agreement = (shares * right).sum()
     return 1.0 if agreement <= 0.5 else min(1.0, float(1 - agreement + error))
 
 
 def sample_rows(X, weights):
-    """Return the numbers of a random sample of up to 10,000 rows that weigh something."""
+    """Return the numbers of a random sample of at most 10,000 rows of positive weight."""
     numbers = np.flatnonzero(weights > 0)
     if len(numbers) <= FEWEST_ROWS:
         return numbers
@@ -105,25 +104,25 @@ def sample_rows(X, weights):
     return np.random.default_rng(0).permutation(numbers)[:size]
 
 
-def nearest_other(asking, answering):
-    """Return the number (Q,) of the nearest row that is not the same, and whether there is one."""
-    nearest = np.zeros(asking.shape[0], dtype=np.int64)
-    is_known = np.zeros(asking.shape[0], dtype=bool)
-    zero = np.zeros((1, asking.shape[1]), answering.dtype)
-    for first in range(0, asking.shape[0], CHUNK_QUERIES):
+def nearest_other(query, reference):
+    """Return the number (Q,) of the nearest row that is no duplicate, and whether there is one."""
+    nearest = np.zeros(query.shape[0], dtype=np.int64)
+    is_known = np.zeros(query.shape[0], dtype=bool)
+    zero = np.zeros((1, query.shape[1]), reference.dtype)
+    for first in range(0, query.shape[0], CHUNK_QUERIES):
         chunk = slice(first, first + CHUNK_QUERIES)
-        distances = euclidean_distances(asking[chunk], answering)  # (Q, N)
-        distances[distances <= SAME * euclidean_distances(asking[chunk], zero)] = np.inf
+        distances = euclidean_distances(query[chunk], reference)  # (Q, N)
+        distances[distances <= SAME * euclidean_distances(query[chunk], zero)] = np.inf
         nearest[chunk] = distances.argmin(axis=1)
         is_known[chunk] = np.isfinite(distances.min(axis=1))
     return nearest, is_known
 
 
 def comparable(rows, *others):
-    """Return blocks of rows (n, ...) as matrices whose Euclidean distances mean something.
+    """Return blocks of rows (n, ...) as matrices for Euclidean distances.
 
-    Standardized by the first, but for a CSR matrix that is too large when dense: text, whose
-    columns compare.
+    They are standardized by the first block, except for a CSR matrix that is too large when dense:
+    text, whose columns have a common scale.
     """
     blocks = [rows, *others]
     if hasattr(rows, "toarray") and max(math.prod(block.shape) for block in blocks) > NUMBERS:

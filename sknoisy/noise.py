@@ -1,8 +1,8 @@
 """Seeded label noise for experiments and tests.
 
 Every function takes labels of any type that sorts, shape (n_samples,), and returns a new ndarray
-of such labels. Rates are shares in [0, 1]. Protocols move results by several points: always say
-which one you used.
+of such labels. Rates are fractions in [0, 1]. Results differ by several points between noise
+protocols: always report which one was used.
 """
 
 import math
@@ -21,13 +21,13 @@ def symmetric_noise(y, rate, *, inclusive=False, random_state=None):
     y : array-like of shape (n_samples,)
         True labels.
     rate : float in [0, 1]
-        Share of the rows to relabel.
+        Fraction of the rows to relabel.
     inclusive : bool, default=False
-        False draws among the other classes, so the error rate is `rate`. True draws among all
-        classes, the true one included, as much of the literature does: the error rate is then
+        False draws from the other classes, so the noise rate is `rate`. True draws from all
+        classes, the true one included, as in much of the literature: the noise rate is then
         about ``rate * (1 - 1 / n_classes)``.
     random_state : int, RandomState or None, default=None
-        Decides which rows change, and to what.
+        Determines which rows are relabeled, and to what.
 
     Returns
     -------
@@ -52,11 +52,11 @@ def asymmetric_noise(y, rate, class_map, *, random_state=None):
     y : array-like of shape (n_samples,)
         True labels.
     rate : float in [0, 1]
-        Share of the rows of each source class to relabel.
+        Fraction of the rows of each source class to relabel.
     class_map : dict
-        Source label -> label it is mistaken for; classes that are no key keep their labels.
+        Source label -> target label; classes that are no key keep their labels.
     random_state : int, RandomState or None, default=None
-        Decides which rows change.
+        Determines which rows are relabeled.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def transition_noise(y, matrix, *, random_state=None):
         ``matrix[i, j]`` is the probability that a row of class i is given label j, in the sorted
         order of the labels; rows sum to 1.
     random_state : int, RandomState or None, default=None
-        Decides the draws. They are independent, so realised rates are binomial.
+        Determines the draws. They are independent, so realized rates are binomial.
 
     Returns
     -------
@@ -122,24 +122,24 @@ def transition_noise(y, matrix, *, random_state=None):
 
 
 def instance_dependent_noise(y, rate, pred_probs):
-    """Relabel the ``floor(rate * n_samples)`` rows that a classifier finds most confusable.
+    """Relabel the ``floor(rate * n_samples)`` rows that are most confusable to a classifier.
 
-    Rows are ranked by the probability of their best wrong class, and given that class.
+    Rows are ranked by the probability of their best wrong class, and relabeled to that class.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         True labels.
     rate : float in [0, 1]
-        Share of the rows to relabel.
+        Fraction of the rows to relabel.
     pred_probs : array-like of shape (n_samples, n_classes)
-        Class probabilities of any classifier, best out-of-sample; columns in the sorted order of
-        the labels.
+        Class probabilities of any classifier, preferably out-of-sample; columns in the sorted
+        order of the labels.
 
     Returns
     -------
     ndarray of shape (n_samples,)
-        The noisy labels. Nothing is random here.
+        The noisy labels; they are deterministic.
     """
     classes, labels, _ = _prepare(y, rate, None)
     wrong = np.array(pred_probs, dtype=np.float64)
@@ -171,7 +171,7 @@ def _prepare(y, rate, random_state):
 
 
 def _floor(count):
-    # 0.3 * 10 is 3 up to rounding: without the tolerance a row would go missing.
+    # 0.3 * 10 is 3 up to rounding: without the tolerance a row would be lost.
     return int(np.floor(count + 1e-9))
 
 

@@ -41,8 +41,11 @@ def check_choice(value, name, choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
-class ParameterChecks:
-    """Mixin of an estimator with `skorch_params`: reads, sets and checks them beside its own."""
+class SkorchParams:
+    """Mixin of an estimator with `skorch_params`: gets and sets them beside its own parameters.
+
+    `skorch_params` holds skorch's dunder parameters, such as ``module__hidden``.
+    """
 
     def get_params(self, deep=True):
         """Return all parameters, skorch's dunder parameters included."""
@@ -50,45 +53,48 @@ class ParameterChecks:
 
     def set_params(self, **params):
         """Set parameters, skorch's dunder parameters (``module__*`` ...) included."""
-        self._refuse_unknown(params)
+        refuse_unknown(type(self), params)
         own = {k: v for k, v in params.items() if k in _own_params(type(self))}
         super().set_params(**own)
         dunder = {k: v for k, v in params.items() if k not in own}
         self.skorch_params = {**self.skorch_params, **dunder}
         return self
 
-    @classmethod
-    def _refuse_unknown(cls, params):
-        known = _own_params(cls)
-        for name in params:
-            # scikit-learn's checks also pass the catch-all's own name; skorch refuses that in fit.
-            if name in known or _is_skorch_param(name) or name == "skorch_params":
-                continue
-            hint = _nearest_name(name, known) or (
-                f"valid names: {', '.join(known)}, and those that begin with"
-                f" {', '.join(f'{p}__' for p in SKORCH_PREFIXES)}."
-            )
-            raise TypeError(f"{cls.__name__} has no parameter {name}: {hint}")
 
-    def _check_skorch_params(self):
-        has_auto = inspect.signature(type(self)).parameters["lr"].default == "auto"
-        check_number(self.lr, "lr", Real, 0, closed="neither", auto=has_auto)
-        check_number(self.max_epochs, "max_epochs", Integral, 1, auto=True)
-        if self.batch_size != -1:  # skorch's way to say all rows at once
-            check_number(self.batch_size, "batch_size", Integral, 1)
-        if self.amp not in (False, *AMP_TYPES):
-            raise ValueError(f"amp must be False, 'bf16' or 'fp16', got {self.amp!r}.")
-        if not callable(self.optimizer):
-            raise TypeError(f"optimizer must be a class of torch.optim, got {self.optimizer!r}.")
-        if not (self.train_split is None or callable(self.train_split)):
-            raise TypeError(
-                f"train_split must be None or skorch.dataset.ValidSplit(...), got"
-                f" {self.train_split!r}."
-            )
-        if not (self.callbacks is None or isinstance(self.callbacks, list | tuple)):
-            raise TypeError(
-                f"callbacks must be None or a list of skorch callbacks, got {self.callbacks!r}."
-            )
+def refuse_unknown(cls, params) -> None:
+    """Raise TypeError for names that no parameter of the class has, with the nearest one."""
+    known = _own_params(cls)
+    for name in params:
+        # scikit-learn's checks also pass the catch-all's own name; skorch refuses that in fit.
+        if name in known or _is_skorch_param(name) or name == "skorch_params":
+            continue
+        hint = _nearest_name(name, known) or (
+            f"valid names: {', '.join(known)}, and those that begin with"
+            f" {', '.join(f'{p}__' for p in SKORCH_PREFIXES)}."
+        )
+        raise TypeError(f"{cls.__name__} has no parameter {name}: {hint}")
+
+
+def check_training_params(estimator) -> None:
+    """Raise unless the parameters of the training, which all estimators share, are in range."""
+    has_auto = inspect.signature(type(estimator)).parameters["lr"].default == "auto"
+    check_number(estimator.lr, "lr", Real, 0, closed="neither", auto=has_auto)
+    check_number(estimator.max_epochs, "max_epochs", Integral, 1, auto=True)
+    if estimator.batch_size != -1:  # skorch's way to say all rows at once
+        check_number(estimator.batch_size, "batch_size", Integral, 1)
+    if estimator.amp not in (False, *AMP_TYPES):
+        raise ValueError(f"amp must be False, 'bf16' or 'fp16', got {estimator.amp!r}.")
+    if not callable(estimator.optimizer):
+        raise TypeError(f"optimizer must be a class of torch.optim, got {estimator.optimizer!r}.")
+    if not (estimator.train_split is None or callable(estimator.train_split)):
+        raise TypeError(
+            f"train_split must be None or skorch.dataset.ValidSplit(...), got"
+            f" {estimator.train_split!r}."
+        )
+    if not (estimator.callbacks is None or isinstance(estimator.callbacks, list | tuple)):
+        raise TypeError(
+            f"callbacks must be None or a list of skorch callbacks, got {estimator.callbacks!r}."
+        )
 
 
 def _own_params(cls):

@@ -1,4 +1,4 @@
-"""Pipelines that carry trusted rows through the transformers."""
+"""Pipelines that transform trusted rows as they transform X."""
 
 from sklearn import config_context
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -8,7 +8,7 @@ FIT_PARAMS = ("meta_X", "meta_y", "trusted", "unlabeled_X")
 
 
 def make_noisy_pipeline(*steps, memory=None, verbose=False) -> Pipeline:
-    """Build a Pipeline that hands trusted rows to its last step, transformed like X.
+    """Build a Pipeline that passes trusted rows to its last step, transformed like X.
 
     The last step requests ``meta_X``, ``meta_y``, ``trusted`` and ``unlabeled_X``, and the
     transformers before it transform ``meta_X`` and ``unlabeled_X`` as they transform X. Fitting
@@ -25,7 +25,7 @@ def make_noisy_pipeline(*steps, memory=None, verbose=False) -> Pipeline:
     -------
     sklearn.pipeline.Pipeline
         Works as it is in GridSearchCV and cross_validate. There pass trusted rows as 1-tuples,
-        ``meta_X=(M,)`` and ``meta_y=(my,)``: an array as long as X would be cut to each fold.
+        ``meta_X=(M,)`` and ``meta_y=(my,)``: an array as long as X would be sliced to each fold.
 
     Examples
     --------

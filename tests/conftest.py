@@ -1,15 +1,33 @@
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from toy import ToyClassifier
 
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
 
 torch.set_num_threads(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Every method goes through every test of what methods have in common.
+METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier, ToyClassifier]
+
+
+@pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
+def method(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

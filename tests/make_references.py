@@ -41,7 +41,7 @@ def fitted():
     common = {"max_epochs": 30, "batch_size": 32, "random_state": 0}
     adam = {"optimizer": torch.optim.Adam, "lr": 0.01, "optimizer__fused": False}
     alr = ALRClassifier(Float64Net, warmup_epochs=8, **common, **adam)
-    mix = SyntheticMixClassifier(Float64Net, warmup_epochs=4, **common, **adam)
+    mix = SyntheticMixClassifier(Float64Net, warmup_epochs=3, **common, **adam)
     meta = MetaLabelNetClassifier(Float64Net, warmup_epochs=8, **common)
     rows = np.arange(0, 150, 5)
     return {

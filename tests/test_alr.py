@@ -8,10 +8,10 @@ from torch.nn.functional import cross_entropy, softmax
 
 from sknoisy import ALRClassifier
 from sknoisy.alr import RefineLabels, auto_momentum, refinement_loss
-from sknoisy.functional import blend, soft_cross_entropy
+from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
 from sknoisy.training.data import BatchLoader, RowDataset
 from sknoisy.training.targets import SoftTargetLoss
-from sknoisy.training.warmup_search import Memorisation
+from sknoisy.training.warmup_search import Memorization
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_gradient_is_the_derived_one(batch):
     m, lam = 0.8, 0.3
     z = logits.float().requires_grad_()
     p = softmax(z.detach(), dim=1)
-    refinement_loss(z, blend(old.float(), p, m), entropy_weight=lam).backward()
+    refinement_loss(z, BatchLabels(blend(old.float(), p, m)), entropy_weight=lam).backward()
     H = -(p * p.log()).sum(1, keepdim=True)
     expected = (m * (p - old.float()) - lam * p * (p.log() + H)) / len(z)
     torch.testing.assert_close(z.grad, expected)
@@ -48,14 +48,14 @@ def test_gradient_is_the_derived_one(batch):
 def test_entropy_force_vanishes_at_uniform_and_at_one_hot():
     for logits in (torch.zeros(1, 4), torch.tensor([[200.0, 0.0, 0.0, 0.0]])):
         z = logits.clone().requires_grad_()
-        refinement_loss(z, torch.zeros(1, 4), entropy_weight=1.0).backward()
+        refinement_loss(z, BatchLabels(torch.zeros(1, 4)), entropy_weight=1.0).backward()
         torch.testing.assert_close(z.grad, torch.zeros(1, 4))
 
 
 def test_entropy_weight_zero_is_cross_entropy(batch):
-    logits, targets = batch
+    logits, labels = batch[0], BatchLabels(batch[1])
     assert torch.equal(
-        refinement_loss(logits, targets, entropy_weight=0.0), soft_cross_entropy(logits, targets)
+        refinement_loss(logits, labels, entropy_weight=0.0), soft_cross_entropy(logits, labels)
     )
 
 
@@ -145,7 +145,7 @@ def test_held_out_rows_keep_their_given_label_in_training_and_end_as_the_predict
 
     clf = ALRClassifier(max_epochs=4, train_split=ValidSplit(4, stratified=True), random_state=0)
     make = clf._label_callback
-    clf._label_callback = lambda steps: Watch(**make(steps).get_params())
+    clf._label_callback = lambda *args: Watch(**make(*args).get_params())
     clf.fit(X, y)
     _, held_out = clf.net_.get_split_datasets(X, np.arange(len(X)))
     rows = held_out.indices
@@ -198,7 +198,7 @@ def test_callback_and_criterion_work_in_a_plain_skorch_net(blobs):
 
 
 def test_auto_momentum_fits_five_half_lives_between_its_bounds():
-    unknown = Memorisation(2)
+    unknown = Memorization(2)
     assert [auto_momentum(epochs, unknown) for epochs in (0, 1, 5, 9)] == [0.7] * 4
     assert auto_momentum(20, unknown) ** 20 == pytest.approx(0.5**5)
     assert auto_momentum(100, unknown) == 0.9

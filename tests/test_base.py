@@ -23,8 +23,6 @@ from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-
 FAST = {"max_epochs": 3, "module__hidden": 16, "random_state": 0}
 # Three epochs are too few for some methods, and one wants trusted rows; they say so.
 pytestmark = pytest.mark.filterwarnings(
@@ -32,12 +30,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:max_epochs must:UserWarning",
     "ignore:target_momentum:UserWarning",
 )
-METHODS = [ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier]
-
-
-@pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
-def method(request):
-    return request.param
 
 
 def soft(method, X, y, **params):

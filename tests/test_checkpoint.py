@@ -10,18 +10,19 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from conftest import METHODS
 from sklearn.datasets import make_blobs
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import TensorDataset
+from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.storage import checkpoint, fingerprint
-from sknoisy.storage.checkpoint import CheckpointFolder, read_file
+from sknoisy.storage.checkpoint import CheckpointFolder, read_state
 
-METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No trusted rows:UserWarning", "ignore:target_momentum", "ignore:max_epochs must"
 )
@@ -74,7 +75,7 @@ def assert_same(clf, other):
         (ALRClassifier, {}, {}),
         (ALRClassifier, {"class_weight": "balanced"}, {"sample_weight": np.linspace(0, 2, 240)}),
         (SyntheticMixClassifier, {"loss_history": 3}, {}),
-        (SyntheticMixClassifier, {"neighbors": "all", "warmup_epochs": 2, "mix_start": 4}, {}),
+        (SyntheticMixClassifier, {"neighbors": "all", "warmup_epochs": 1, "mix_start": 4}, {}),
         (MetaLabelNetClassifier, {}, META),
         (MetaLabelNetClassifier, {"restore_best": True, "meta_every": 3}, META),
         (MetaLabelNetClassifier, {"max_noise_rate": 0.05}, META),
@@ -82,6 +83,7 @@ def assert_same(clf, other):
         (MetaLabelNetClassifier, {}, {"trusted": np.arange(240) < 40}),
         (MetaLabelNetClassifier, {}, {**META, "unlabeled_X": X[:50] + 0.1}),
         (MetaLabelNetClassifier, {"optimizer": torch.optim.AdamW, "lr": 0.002}, META),
+        (ToyClassifier, {}, {"averages": np.full((240, 3), 1 / 3)}),
     ],
 )
 def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypatch, tmp_path):
@@ -91,7 +93,7 @@ def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypa
     whole = make().fit(X, Y, **fit_params)
     resumed = fit_with_deaths(monkeypatch, make, [1, 2, 5, 9, 16], tmp_path, X, Y, **fit_params)
     assert_same(whole, resumed)
-    learned = "cross_entropy_share_", "max_noise_rate_"
+    learned = "cross_entropy_share_", "max_noise_rate_", "noise_rate_", "agreement_"
     for name in ("clean_probability_", "best_epoch_", "n_meta_", "hypergradient_", *learned):
         if hasattr(whole, name):
             assert np.array_equal(getattr(whole, name), getattr(resumed, name))
@@ -288,9 +290,9 @@ def test_a_file_is_there_only_once_it_is_whole(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoint.os, "replace", fail)
+    monkeypatch.setattr("sknoisy.storage.atomic.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
-        checkpoint.write_file(tmp_path / "epoch-000005.checkpoint", {"history": []})
+        checkpoint.write_state(tmp_path / "epoch-000005.checkpoint", {"history": []})
     assert not (tmp_path / "epoch-000005.checkpoint").exists()
 
 
@@ -299,9 +301,9 @@ def test_a_file_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    checkpoint.write_file(tmp_path / "epoch-000001.checkpoint", {"history": [], "evil": Evil()})
+    checkpoint.write_state(tmp_path / "epoch-000001.checkpoint", {"history": [], "evil": Evil()})
     with pytest.raises(Exception, match="Weights only load failed"):
-        read_file(tmp_path / "epoch-000001.checkpoint")
+        read_state(tmp_path / "epoch-000001.checkpoint")
     assert not (tmp_path / "ran").exists()
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sknoisy.training.features import find_feature_layer, logits_and_features, no_trace
+from sknoisy.training.features import find_feature_layer, logits_and_features, preserved
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_no_trace_of_a_train_mode_pass(net):
     expected = net.train()(X)
     state = {k: v.clone() for k, v in net.state_dict().items()}
     torch.manual_seed(1)
-    with no_trace(net):
+    with preserved(net):
         net(X)
     for name, value in net.state_dict().items():
         assert torch.equal(value, state[name])

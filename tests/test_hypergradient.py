@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sknoisy.metalabelnet.hypergradient import (
-    LookAhead,
+    VirtualStep,
     by_double_backward,
     by_finite_difference,
     by_jvp,
@@ -74,7 +74,7 @@ def step_of(module, shape, dtype=torch.float64, step_size=0.5):
     module = module.to(dtype).train()
     X = torch.randn(10, *shape, dtype=dtype)
     state = torch.get_rng_state()
-    return LookAhead(
+    return VirtualStep(
         module=module,
         X=X,
         logits=module(X)[:8],
@@ -222,6 +222,7 @@ class WithLSTM(nn.Module):
         return self.last(self.lstm(X.unflatten(1, (3, 2)))[0][:, -1])
 
 
+@pytest.mark.filterwarnings("ignore:module has an operation")
 @pytest.mark.parametrize(
     ("module", "method"),
     [

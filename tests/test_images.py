@@ -23,17 +23,11 @@ from sknoisy.networks.standardize import StandardizeChannels
 from sknoisy.networks.torchvision import from_torchvision, replace_head, replace_stem
 from sknoisy.synthetic_mix.equations import mix
 
-METHODS = [ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier]
 FAST = {"module__width": 4, "max_epochs": 4, "random_state": 0}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No trusted rows were given"),
     pytest.mark.filterwarnings("ignore:target_momentum"),
 ]
-
-
-@pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
-def method(request):
-    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +118,7 @@ def test_mixing_with_far_neighbors_scales_and_augments_them_too(digits, monkeypa
         return mix(matrix, X)
 
     monkeypatch.setattr("sknoisy.synthetic_mix.callback.mix", spy)
-    clf = SyntheticMixClassifier(**FAST, neighbors="all", warmup_epochs=1, mix_start=1)
+    clf = SyntheticMixClassifier(**FAST, neighbors="all", warmup_epochs=0, mix_start=1)
     clf.fit(X, y)
     assert max(fed) == 1
     fed.clear()
@@ -473,13 +467,18 @@ def test_mixed_precision_comes_close_and_losses_stay_in_float32(method, digits, 
     X, y = digits
     fast = {**FAST, "max_epochs": 8, "batch_size": 32}
     if method is MetaLabelNetClassifier:
-        fast["given_weight"] = 0.0  # counts of predicted classes jump
-    expected = method(**fast).fit(X, y)
+        # Counts of predicted classes jump, and at its own rate last bits grow to tenths.
+        fast |= {"given_weight": 0.0, "lr": 0.02}
+    expected, other = (method(**{**fast, "random_state": seed}).fit(X, y) for seed in (0, 1))
     clf = method(**fast, amp=amp).fit(X, y)
     assert clf.soft_labels_.dtype == np.float32
-    assert np.abs(clf.soft_labels_ - expected.soft_labels_).mean() < 0.05
     assert clf.predict_proba(X).dtype == np.float32
-    assert np.abs(clf.predict_proba(X) - expected.predict_proba(X)).mean() < 0.05
+
+    def distance(clf):
+        return np.abs(clf.predict_proba(X) - expected.predict_proba(X)).mean()
+
+    assert distance(clf) < 0.5 * distance(other)
+    assert np.abs(clf.soft_labels_ - expected.soft_labels_).mean() < 0.05
 
 
 def test_callbacks_see_unscaled_gradients_in_half_precision(digits):
@@ -534,7 +533,7 @@ def test_a_net_that_says_it_was_fitted_on_a_gpu_predicts_on_a_cpu(method, digits
 def test_callbacks_keep_no_tensor_on_the_training_device(method, digits):
     """Only what skorch moves between devices may hold tensors, and the label network (CPU)."""
     clf = method(**FAST).fit(*digits)
-    kept = vars(dict(clf.net_.callbacks_)["labels"])
+    kept = vars(clf.net_.label_callback)
     held = {name for name, value in kept.items() if isinstance(value, torch.Tensor | nn.Module)}
     assert held <= {"label_net_"}
 

@@ -6,14 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 import skorch
+from conftest import METHODS
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier
 from sknoisy.display import TrainingDisplay
 
-METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows", "ignore:target_momentum")
 X, y = make_blobs(80, centers=3, random_state=0)
 

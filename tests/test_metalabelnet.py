@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
+from sknoisy.functional import BatchLabels
 from sknoisy.metalabelnet.callback import GenerateLabels
 from sknoisy.metalabelnet.classifier import (
     auto_meta_batch_size,
@@ -26,7 +27,7 @@ from sknoisy.metalabelnet.losses import (
     with_trusted_rows,
 )
 from sknoisy.metalabelnet.noise_estimate import limit_noise, log_transition
-from sknoisy.metalabelnet.trusted import TrustedBatches, lowest_losses, stratified_order
+from sknoisy.metalabelnet.trusted import TrustedBatches, small_losses, stratified_order
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
 
@@ -43,19 +44,21 @@ def test_entropy_weight_one_leaves_the_reverse_cross_entropy():
     p = logits.softmax(1)
     reverse = -(p * targets.log()).sum(1).mean()
     torch.testing.assert_close(
-        generated_labels_loss(logits, targets, entropy_weight=1.0, scale=1.0), reverse
+        generated_labels_loss(logits, BatchLabels(targets), entropy_weight=1.0, scale=1.0), reverse
     )
     entropy = -(p * p.log()).sum(1).mean()
     kl = kl_div(targets.log(), p, reduction="batchmean")
     torch.testing.assert_close(
-        generated_labels_loss(logits, targets, entropy_weight=0.3, scale=1.0), kl + 0.3 * entropy
+        generated_labels_loss(logits, BatchLabels(targets), entropy_weight=0.3, scale=1.0),
+        kl + 0.3 * entropy,
     )
     torch.testing.assert_close(
-        generated_labels_loss(logits, targets, entropy_weight=1.0, scale=1 / 3), reverse / 3
+        generated_labels_loss(logits, BatchLabels(targets), entropy_weight=1.0, scale=1 / 3),
+        reverse / 3,
     )
     cross_entropy = -(targets * p.log()).sum(1).mean()
     mixed = generated_labels_loss(
-        logits, targets, entropy_weight=1.0, scale=1 / 3, cross_entropy_share=0.2
+        logits, BatchLabels(targets), entropy_weight=1.0, scale=1 / 3, cross_entropy_share=0.2
     )
     torch.testing.assert_close(mixed, (0.2 * cross_entropy + 0.8 * reverse) / 3)
 
@@ -70,18 +73,18 @@ def test_rows_without_a_label_have_no_loss():
     targets = torch.eye(3)[[0, 1, 2, 2]]
     with_blank = targets.clone()
     with_blank[1] = 0
-    expected = given_labels_loss(logits[[0, 2, 3]], targets[[0, 2, 3]])
-    torch.testing.assert_close(given_labels_loss(logits, with_blank), expected)
-    assert given_labels_loss(logits, torch.zeros(4, 3)) == 0
+    expected = given_labels_loss(logits[[0, 2, 3]], BatchLabels(targets[[0, 2, 3]]))
+    torch.testing.assert_close(given_labels_loss(logits, BatchLabels(with_blank)), expected)
+    assert given_labels_loss(logits, BatchLabels(torch.zeros(4, 3))) == 0
 
 
 def test_trusted_rows_beside_the_batch_add_their_cross_entropy():
     logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
     loss = with_trusted_rows(
-        logits, targets, loss=given_labels_loss, n_trusted=2, trusted_weight=0.5
+        logits, BatchLabels(targets), loss=given_labels_loss, n_trusted=2, trusted_weight=0.5
     )
-    expected = given_labels_loss(logits[:4], targets[:4])
-    expected = expected + 0.5 * given_labels_loss(logits[4:], targets[4:])
+    expected = given_labels_loss(logits[:4], BatchLabels(targets[:4]))
+    expected = expected + 0.5 * given_labels_loss(logits[4:], BatchLabels(targets[4:]))
     torch.testing.assert_close(loss, expected)
 
 
@@ -101,11 +104,11 @@ def test_trusted_batches_leave_no_row_out_and_a_small_set_comes_whole():
     assert sorted(TrustedBatches(torch.zeros(3), 9).draw().tolist()) == [0, 1, 2]
 
 
-def test_lowest_losses_of_each_class():
+def test_small_losses_of_each_class():
     losses = torch.tensor([3.0, 1.0, 2.0, 9.0, 8.0])
     labels = torch.tensor([0, 0, 0, 1, 1])
-    assert sorted(lowest_losses(losses, labels, 0.5, 10).tolist()) == [1, 4]
-    assert sorted(lowest_losses(losses, labels, 1.0, 2).tolist()) == [1, 2, 3, 4]
+    assert sorted(small_losses(losses, labels, 0.5, 10).tolist()) == [1, 4]
+    assert sorted(small_losses(losses, labels, 1.0, 2).tolist()) == [1, 2, 3, 4]
 
 
 def test_auto_virtual_lr_is_ten_effective_steps_and_at_least_one():
@@ -170,8 +173,8 @@ def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
         )
         make = clf._label_callback
 
-        def without_warmup(steps, **params):
-            callback = make(steps, **params)
+        def without_warmup(*args):
+            callback = make(*args)
             callback.warmup_epochs = 0
             return callback
 
@@ -190,8 +193,8 @@ class RememberWeights(Callback):
         self.weights_ = []
 
     def on_epoch_end(self, net, **kwargs):
-        labels = dict(net.callbacks_)["labels"]
-        self.weights_.append(getattr(labels, "class_weights_", None))
+        labels = net.label_callback
+        self.weights_.append(labels.class_weights_)
 
 
 def remembered(clf, *args, **fit_params):
@@ -220,15 +223,15 @@ def test_trusted_rows_count_in_the_shares_of_the_training_rows_however_they_were
 def test_the_estimated_shares_reach_both_losses_of_trusted_rows(split, monkeypatch):
     X, y, _, X_meta, y_meta = split
     weights = []
-    look_ahead = GenerateLabels.look_ahead
+    virtual_step = GenerateLabels.virtual_step
 
     def spy(self, *args):
-        step = look_ahead(self, *args)
+        step = virtual_step(self, *args)
         beside = self.loss_at(FAST["max_epochs"]).keywords["class_weights"]
         weights.extend([(self.class_weights_, step.class_weights, beside)])
         return step
 
-    monkeypatch.setattr(GenerateLabels, "look_ahead", spy)
+    monkeypatch.setattr(GenerateLabels, "virtual_step", spy)
     MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X_meta, meta_y=y_meta)
     assert weights
     assert all(own is not None and own is a and own is b for own, a, b in weights)
@@ -244,22 +247,25 @@ def test_trusted_rows_beside_the_batch_count_what_their_class_does():
     logits, targets = torch.randn(6, 3), torch.eye(3)[[0, 1, 2, 0, 1, 2]]
     both = {"loss": given_labels_loss, "n_trusted": 2, "trusted_weight": 0.5}
     weights = torch.tensor([9.0, 3.0, 1.0])
-    loss = with_trusted_rows(logits, targets, **both, class_weights=weights)
+    loss = with_trusted_rows(logits, BatchLabels(targets), **both, class_weights=weights)
     trusted = cross_entropy(logits[4:], torch.tensor([1, 2]), reduction="none")
-    expected = given_labels_loss(logits[:4], targets[:4]) + 0.5 * (3 * trusted[0] + trusted[1]) / 2
+    expected = (
+        given_labels_loss(logits[:4], BatchLabels(targets[:4]))
+        + 0.5 * (3 * trusted[0] + trusted[1]) / 2
+    )
     torch.testing.assert_close(loss, expected)
 
 
-def test_the_label_network_looks_ahead_in_every_so_many_steps(split, monkeypatch):
+def test_the_label_network_is_updated_in_every_so_many_steps(split, monkeypatch):
     X, y, _, X_meta, y_meta = split
     steps = []
-    look_ahead = GenerateLabels.look_ahead
+    virtual_step = GenerateLabels.virtual_step
 
     def spy(self, *args):
         steps.append(self.steps_)
-        return look_ahead(self, *args)
+        return virtual_step(self, *args)
 
-    monkeypatch.setattr(GenerateLabels, "look_ahead", spy)
+    monkeypatch.setattr(GenerateLabels, "virtual_step", spy)
     per_epoch = -(-len(X) // 128)
     for every in (1, 2, 3):
         steps.clear()
@@ -330,7 +336,7 @@ def test_the_given_label_shifts_the_logits_of_the_generated_one(split, max_noise
         soft_0, soft_1 = clf.soft_labels_[:10], clf.soft_labels_[10:20]
         np.testing.assert_allclose(soft_0, soft_1, atol=1e-6)  # the label network's alone
         found = with_1 - with_0
-        counts = limit_noise(counts, clf.max_noise_rate_)
+        counts = limit_noise(counts, clf.noise_rate_)
         of_labels = log_transition(counts).T  # counted by predicted class
         expected = given_weight * (of_labels[1] - of_labels[0]).numpy()
         np.testing.assert_allclose(found[0], expected - expected[3], atol=1e-3)
@@ -398,7 +404,7 @@ def test_unlabeled_rows_join_after_the_warmup(split):
         )
 
 
-def test_without_trusted_rows_the_lowest_losses_stand_in(split):
+def test_without_trusted_rows_the_small_losses_stand_in(split):
     X, y, _, _, _ = split
     clf = MetaLabelNetClassifier(**FAST)
     with pytest.warns(UserWarning, match="No trusted rows were given: pass meta_X"):

@@ -11,17 +11,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from conftest import METHODS
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from skorch.callbacks import EarlyStopping
 from torch import nn
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier, MetaLabelNetClassifier
 from sknoisy.storage.file_format import read_file, write_file
 
 pytest.importorskip("safetensors", reason="save and load need safetensors")
-METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")
 X, Y = make_blobs(120, 3, centers=3, random_state=0)
 
@@ -55,6 +55,13 @@ def assert_same(clf, loaded, rows=X):
         "n_features_in_",
         "momentum_",
         "n_neighbors_",
+        "max_noise_rate_",
+        "noise_rate_",
+        "cross_entropy_share_",
+        "hypergradient_",
+        "best_epoch_",
+        "n_meta_",
+        "agreement_",
     ):
         if hasattr(clf, name):
             np.testing.assert_array_equal(getattr(clf, name), getattr(loaded, name))
@@ -145,23 +152,23 @@ class OwnDropout(OwnNet):
 
 def test_what_decides_the_inputs_dropped_may_be_anything_that_works(tmp_path):
     fit(ALRClassifier, module=OwnDropout).save(tmp_path / "own")
-    loaded = ALRClassifier.load(tmp_path / "own", trusted=[OwnDropout])
+    loaded = ALRClassifier.load(tmp_path / "own", allow=[OwnDropout])
     assert isinstance(loaded.module_.input_dropout, nn.Dropout)
     clf = fit(ALRClassifier, module__input_dropout=np.float32(0.25))
     clf.save(tmp_path / "numpy")
     assert_same(clf, ALRClassifier.load(tmp_path / "numpy"))
 
 
-def test_own_modules_must_be_trusted(tmp_path):
+def test_own_modules_must_be_allowed(tmp_path):
     clf = fit(ALRClassifier, module=OwnNet, module__width=5, module__activation=nn.ReLU)
     clf.save(tmp_path / "clf")
-    with pytest.raises(ValueError, match=r"asks for '.*OwnNet'; if you trust that, pass trusted="):
+    with pytest.raises(ValueError, match=r"asks for '.*OwnNet'; if you trust that, pass allow="):
         ALRClassifier.load(tmp_path / "clf")
-    assert_same(clf, ALRClassifier.load(tmp_path / "clf", trusted=[OwnNet]))
+    assert_same(clf, ALRClassifier.load(tmp_path / "clf", allow=[OwnNet]))
     path = f"{OwnNet.__module__}.OwnNet"
-    assert_same(clf, ALRClassifier.load(tmp_path / "clf", trusted=[path]))
-    with pytest.raises(ValueError, match="trusted must hold import paths, got 'no.such.Net'"):
-        ALRClassifier.load(tmp_path / "clf", trusted=["no.such.Net"])
+    assert_same(clf, ALRClassifier.load(tmp_path / "clf", allow=[path]))
+    with pytest.raises(ValueError, match="allow must hold import paths, got 'no.such.Net'"):
+        ALRClassifier.load(tmp_path / "clf", allow=["no.such.Net"])
 
 
 @pytest.mark.parametrize(
@@ -290,7 +297,7 @@ def test_a_file_is_replaced_once_the_new_one_is_whole(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr("sknoisy.storage.file_format.os.replace", fail)
+    monkeypatch.setattr("sknoisy.storage.atomic.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         fit(ALRClassifier, lr=0.1).save(path)
     monkeypatch.undo()
@@ -334,9 +341,9 @@ def test_a_class_from_a_notebook_is_mapped(tmp_path):
     document, tensors = read_file(tmp_path / "clf")
     document["params"]["module"] = {"import": "__main__.Net"}
     write_file(tmp_path / "clf", document, tensors)
-    with pytest.raises(ValueError, match=r"trusted=\{'__main__.Net': Net\} with one"):
-        ALRClassifier.load(tmp_path / "clf", trusted=OwnNet)
-    assert_same(clf, ALRClassifier.load(tmp_path / "clf", trusted={"__main__.Net": OwnNet}))
+    with pytest.raises(ValueError, match=r"allow=\{'__main__.Net': Net\} with one"):
+        ALRClassifier.load(tmp_path / "clf", allow=OwnNet)
+    assert_same(clf, ALRClassifier.load(tmp_path / "clf", allow={"__main__.Net": OwnNet}))
 
 
 @pytest.mark.parametrize("document", [[1], "x", {"format": 9, "versions": 3}, 7, None])

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import METHODS
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -15,10 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier
 
 pandas = pytest.importorskip("pandas")
-METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 PARAMETERS = ("X", "y", "sample_weight", "train_split", "batch_size", "max_epochs", "n_samples")
 QUIET = (
     "No trusted rows",

@@ -11,6 +11,7 @@ from sklearn.utils.estimator_checks import (
     check_inplace_ensure_writeable,
     parametrize_with_checks,
 )
+from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
@@ -43,6 +44,7 @@ ESTIMATORS = [
         lr=0.005,
         max_epochs=30,
     ),
+    ToyClassifier(max_epochs=30),
     SyntheticMixClassifier(max_epochs=30),
     SyntheticMixClassifier(
         n_neighbors=1, neighbors="all", mixup_loss="ce", loss_history=2, max_epochs=30

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy.functional import BatchLabels
+from sknoisy.inputs import TrainingData
 from sknoisy.synthetic_mix import callback as callback_module
 from sknoisy.synthetic_mix import equations
 from sknoisy.synthetic_mix.callback import MixNeighbors
@@ -29,7 +31,7 @@ from sknoisy.synthetic_mix.equations import (
     weigh,
 )
 from sknoisy.training.data import RowDataset
-from sknoisy.training.warmup_search import Pilot
+from sknoisy.training.warmup_search import Memorization
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_network_in_float64_sees_whole_mixtures_and_one_in_part_does_not(is_wh
             return self.last(self.first(X.to(self.first.weight.dtype)).double().tanh())
 
     X, y = make_blobs(40, centers=2, random_state=0)
-    SyntheticMixClassifier(Net, warmup_epochs=1, mix_start=10, max_epochs=20).fit(X, y)
+    SyntheticMixClassifier(Net, warmup_epochs=0, mix_start=10, max_epochs=20).fit(X, y)
     assert (torch.float64 in seen) == is_whole
 
 
@@ -98,7 +100,7 @@ def test_linear_loss_is_minus_the_probability_of_the_label():
     logits = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
     p = logits.softmax(1)
     expected = -(p[0, 0] + p[1, 1]) / 2
-    torch.testing.assert_close(linear_loss(logits, torch.eye(2)), expected)
+    torch.testing.assert_close(linear_loss(logits, BatchLabels(torch.eye(2))), expected)
 
 
 def test_losses_are_scaled_by_their_range():
@@ -125,7 +127,7 @@ def test_equal_losses_or_one_row_count_as_clean(losses):
 
 
 def test_phases_switch_at_the_right_epochs():
-    callback = MixNeighbors(warmup_epochs=3, mix_start=6, mix_end=9, target_update_every=2)
+    callback = MixNeighbors(warmup_epochs=2, mix_start=6, mix_end=9, target_update_every=2)
     phases = [callback.phase(epoch) for epoch in range(1, 12)]
     assert phases == ["warmup"] * 2 + ["mixup"] * 3 + ["mix"] * 4 + ["unmixed"] * 2
     assert [e for e in range(1, 15) if callback.updates_targets(e)] == [6, 8]
@@ -136,7 +138,7 @@ def test_phases_switch_at_the_right_epochs():
 
 
 def test_linear_loss_belongs_to_the_mixup_phase_alone():
-    callback = MixNeighbors(warmup_epochs=2, mix_start=3, mixup_loss="linear")
+    callback = MixNeighbors(warmup_epochs=1, mix_start=3, mixup_loss="linear")
     assert [callback.loss_at(e) is linear_loss for e in (1, 2, 3)] == [False, True, False]
     callback.mixup_loss = "ce"
     assert callback.loss_at(2) is not linear_loss
@@ -144,9 +146,12 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
 
 def test_unreliable_predictions_mean_one_neighbour():
     for reliability, chosen in ((0.9, "auto"), (0.6, 1)):
-        pilot = Pilot(None, None, np.zeros(0), None, 100, 8, found=(5, 50.0, reliability))
-        assert SyntheticMixClassifier()._label_callback(pilot).n_neighbors == chosen
-        assert SyntheticMixClassifier(n_neighbors=4)._label_callback(pilot).n_neighbors == 4
+        found = Memorization(5, 50.0, reliability)
+        search = SimpleNamespace(max_epochs=100, memorization=lambda found=found: found)
+        data = TrainingData(np.zeros((0, 2)), np.zeros(0), np.arange(2), None)
+        assert SyntheticMixClassifier()._label_callback(search, data).n_neighbors == chosen
+        clf = SyntheticMixClassifier(n_neighbors=4)
+        assert clf._label_callback(search, data).n_neighbors == 4
 
 
 def test_agreement_asks_the_three_nearest_neighbours(monkeypatch):
@@ -181,13 +186,13 @@ def test_neighbors_are_chosen_by_what_the_data_say():
 
 def test_auto_schedule_updates_about_eighteen_times():
     for epochs in (60, 100, 300):
-        start, end, every = auto_schedule(3, epochs)
+        start, end, every = auto_schedule(2, epochs)
         assert (start, end) == (epochs // 10, epochs * 4 // 5)
         assert 16 <= len(range(start, end + 1, every)) <= 22
-    assert auto_schedule(5, 100, 40, 60, 7) == (40, 60, 7)
-    assert auto_schedule(20, 100).start == 21  # after an epoch of mixup
-    assert auto_schedule(20, 100, start=85) == (85, 94, 1)  # ten epochs of mixing
-    assert auto_schedule(20, 100, start=95) == (95, 100, 1)
+    assert auto_schedule(4, 100, 40, 60, 7) == (40, 60, 7)
+    assert auto_schedule(19, 100).start == 21  # after an epoch of mixup
+    assert auto_schedule(19, 100, start=85) == (85, 94, 1)  # ten epochs of mixing
+    assert auto_schedule(19, 100, start=95) == (95, 100, 1)
 
 
 def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
@@ -208,8 +213,8 @@ def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
 
     tables, clean = [], []
     clf = SyntheticMixClassifier(max_epochs=10, random_state=0)
-    schedule = {"warmup_epochs": 2, "mix_start": 3, "mix_end": 7, "target_update_every": 1}
-    clf._label_callback = lambda pilot: Spy(**schedule)
+    schedule = {"warmup_epochs": 1, "mix_start": 3, "mix_end": 7, "target_update_every": 1}
+    clf._label_callback = lambda search, data: Spy(**schedule)
     clf.fit(X, y)
     assert all(same == (epoch in (1, 8, 9, 10)) for epoch, same in seen)
     assert not torch.equal(tables[5], tables[6])
@@ -221,10 +226,10 @@ def test_after_mixing_rows_train_as_they_are_on_labels_that_stay(blobs):
 
 def test_an_end_beyond_the_last_epoch_mixes_to_it():
     for end in (50, 60, 1000):
-        assert auto_schedule(3, 50, end=end) == (5, 50, 3)
-    assert auto_schedule(3, 50, start=60) == (60, 50, 1)  # never reached, and said so
-    assert auto_schedule(20, 50, end=10)[:2] == (10, 10)
-    assert auto_schedule(2, 40, every=5)[:2] == (4, 40)  # until ten updates
+        assert auto_schedule(2, 50, end=end) == (5, 50, 3)
+    assert auto_schedule(2, 50, start=60) == (60, 50, 1)  # never reached, and said so
+    assert auto_schedule(19, 50, end=10)[:2] == (10, 10)
+    assert auto_schedule(1, 40, every=5)[:2] == (4, 40)  # until ten updates
 
 
 class ConstantNet(nn.Module):
@@ -244,7 +249,7 @@ def test_targets_follow_the_closed_form_and_flip_at_the_seventh_confident_update
     """T_U = m^U one-hot + (1 - m^U) p; with m = .9 and p = 1, .9^6 > .5 > .9^7."""
     X, y = np.arange(12.0)[:, None], np.arange(12) % 2
     clf = SyntheticMixClassifier(
-        ConstantNet(1 - 1e-7), warmup_epochs=1, mix_start=2, batch_size=5, neighbors=neighbors
+        ConstantNet(1 - 1e-7), warmup_epochs=0, mix_start=2, batch_size=5, neighbors=neighbors
     )
     for updates, flips in ((6, False), (7, True)):
         with warnings.catch_warnings(action="ignore"):  # six updates are too few, and it says so
@@ -259,14 +264,14 @@ def test_targets_follow_the_closed_form_and_flip_at_the_seventh_confident_update
 def test_too_few_updates_to_flip_a_label_warn(blobs):
     X, y, _ = blobs
     with pytest.warns(UserWarning, match=r"at most 0.5 for labels to flip, got 0.9 \*\* 6"):
-        SyntheticMixClassifier(warmup_epochs=1, mix_start=1, max_epochs=6).fit(X, y)
+        SyntheticMixClassifier(warmup_epochs=0, mix_start=1, max_epochs=6).fit(X, y)
 
 
 def test_warmup_alone_is_cross_entropy_training_bit_for_bit(blobs):
     X, y, _ = blobs
     params = {"max_epochs": 4, "random_state": 0}
     with pytest.warns(UserWarning, match="max_epochs must reach mix_start"):
-        ours = SyntheticMixClassifier(warmup_epochs=5, mix_start=5, **params).fit(X, y)
+        ours = SyntheticMixClassifier(warmup_epochs=4, mix_start=5, **params).fit(X, y)
     plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, **params).fit(X, y)
     np.testing.assert_array_equal(ours.predict_proba(X), plain.predict_proba(X))
 
@@ -283,15 +288,15 @@ def test_extra_passes_leave_no_trace_beside_the_mixing(blobs):
     )
 
     class Alone(MixNeighbors):
-        def judge(self, net, dataset):
-            found = super().judge(net, dataset)
+        def model_losses(self, net, dataset):
+            found = super().model_losses(net, dataset)
             net.criterion_.clean_probability.zero_()
             return found
 
     params = {"max_epochs": 8, "random_state": 0}
     mixed = SyntheticMixClassifier(module, target_momentum=0.9, **params)
-    callback = Alone(warmup_epochs=1, mix_start=1, target_momentum=1.0)
-    mixed._label_callback = lambda steps: callback
+    callback = Alone(warmup_epochs=0, mix_start=1, target_momentum=1.0)
+    mixed._label_callback = lambda search, data: callback
     plain = ALRClassifier(module, momentum=1.0, entropy_weight=0.0, **params).fit(X, y)
     mixed.fit(X, y)
     for name, value in plain.module_.state_dict().items():
@@ -344,13 +349,13 @@ def test_loss_history_averages_the_last_passes():
     seen = []
 
     class Spy(MixNeighbors):
-        def judge(self, net, dataset):
-            found = super().judge(net, dataset)
+        def model_losses(self, net, dataset):
+            found = super().model_losses(net, dataset)
             seen.append((list(self.losses_), net.criterion_.clean_probability.clone()))
             return found
 
     clf = SyntheticMixClassifier(max_epochs=20, random_state=0)
-    clf._label_callback = lambda steps: Spy(loss_history=2, warmup_epochs=2, mix_start=5)
+    clf._label_callback = lambda search, data: Spy(loss_history=2, warmup_epochs=1, mix_start=5)
     clf.fit(X, y)
     assert len(seen) == 20 - 4 + 1  # from one epoch before mix_start on
     for (before, _), (history, clean) in pairwise(seen):
@@ -368,7 +373,7 @@ def test_large_sets_are_judged_by_a_part(monkeypatch):
 def test_held_out_batches_are_never_mixed(blobs):
     X, y, _ = blobs
     clf = SyntheticMixClassifier(
-        max_epochs=8, warmup_epochs=1, mix_start=1, train_split=ValidSplit(4), random_state=0
+        max_epochs=8, warmup_epochs=0, mix_start=1, train_split=ValidSplit(4), random_state=0
     ).fit(X, y)
     _, held_out = clf.net_.get_split_datasets(X, np.arange(len(X)))
     rows = held_out.indices
@@ -382,7 +387,7 @@ def test_held_out_batches_are_never_mixed(blobs):
     ("params", "message"),
     [
         ({"n_neighbors": 0}, "n_neighbors == 0, must be >= 1"),
-        ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
+        ({"warmup_epochs": -1}, "warmup_epochs == -1, must be >= 0"),
         ({"mix_start": "soon"}, "mix_start must be 'auto' or a number, got 'soon'"),
         ({"mix_end": 0}, "mix_end == 0, must be >= 1"),
         ({"mix_start": 3, "mix_end": 2}, "mix_end must be at least mix_start, got mix_end=2 and"),

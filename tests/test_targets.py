@@ -2,18 +2,22 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from sknoisy.functional import blend, soft_cross_entropy
+from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
 from sknoisy.training.targets import SoftTargetLoss
 
 
 def test_one_hot_targets_give_torchs_cross_entropy():
     logits, labels = torch.randn(5, 3, dtype=torch.float32), torch.tensor([0, 2, 1, 1, 0])
     expected = cross_entropy(logits, labels)
-    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(3)[labels]), expected)
+    torch.testing.assert_close(
+        soft_cross_entropy(logits, BatchLabels(torch.eye(3)[labels])), expected
+    )
 
 
 def test_half_precision_logits_give_a_float32_loss():
-    loss = soft_cross_entropy(torch.randn(4, 3, dtype=torch.bfloat16), torch.full((4, 3), 1 / 3))
+    loss = soft_cross_entropy(
+        torch.randn(4, 3, dtype=torch.bfloat16), BatchLabels(torch.full((4, 3), 1 / 3))
+    )
     assert loss.dtype == torch.float32
 
 
@@ -39,9 +43,23 @@ def test_a_mixed_batch_is_scored_against_its_mixed_labels():
     torch.testing.assert_close(criterion(logits, [rows, matrix]), cross_entropy(logits, mixed))
 
 
+def test_a_loss_is_told_the_given_labels_whatever_the_table_says():
+    criterion = SoftTargetLoss(torch.eye(3), weights=torch.tensor([1.0, 2.0, 3.0]))
+    criterion.lengthen(torch.full((1, 3), 1 / 3))  # a row without a given label
+    criterion.targets.fill_(1 / 3)
+    rows, matrix = torch.tensor([2, 0, 3]), torch.tensor([[0.5, 0.3, 0.2]])
+    labels, mixed = criterion.labels_of(rows), criterion.labels_of([rows, matrix])
+    given = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert torch.equal(labels.given, given)
+    torch.testing.assert_close(mixed.given, matrix @ given)
+    assert labels.weights.tolist() == [3, 1, 1]
+    assert torch.equal(labels[:2].given, given[:2])
+    assert torch.equal(labels[1:].weights, labels.weights[1:])
+
+
 def test_held_out_batches_are_scored_by_cross_entropy_in_every_phase():
     criterion = SoftTargetLoss(torch.eye(3)).eval()
-    criterion.loss = lambda logits, targets: pytest.fail("training loss on a held-out batch")
+    criterion.loss = lambda logits, labels: pytest.fail("training loss on a held-out batch")
     assert criterion(torch.zeros(3, 3), torch.arange(3)).item() == pytest.approx(1.0986, abs=1e-4)
 
 

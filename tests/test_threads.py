@@ -7,12 +7,12 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from conftest import METHODS
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier
 
-METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No trusted rows:UserWarning", "ignore:target_momentum"
 )

@@ -5,11 +5,13 @@ IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 """
 
 import inspect
+from dataclasses import replace
 from numbers import Integral, Real
 
 import torch
 
 from sknoisy.base import NoisyLabelClassifier
+from sknoisy.inputs import read_rows
 from sknoisy.metalabelnet.callback import GenerateLabels
 from sknoisy.metalabelnet.hypergradient import METHODS
 from sknoisy.metalabelnet.trusted import (
@@ -172,8 +174,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     verbose : int, default=0
         1 prints skorch's table, a line an epoch.
     random_state : int, RandomState or None, default=None
-        Decides the initial weights, the order of the batches and dropout. numpy's and torch's
-        global generators are left as they were.
+        Decides the initial weights, the order of the batches, dropout and the method's own draws.
+        numpy's and torch's global generators are left as they were.
     checkpoint_dir : None, str or Path, default=None
         A folder for the state after each epoch, of this fit alone. The same call after a crash
         goes on there, and ends as if nothing had happened; other data, parameters or versions are
@@ -374,35 +376,37 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     @property
     def label_net_(self):
         """The label network, from features to logits of labels."""
-        return self._callback_attribute("label_net_")
+        return self._labels.label_net_
+
+    @property
+    def noise_rate_(self):
+        """The estimated fraction of given labels that are wrong."""
+        return self._labels.noise_rate_
 
     @property
     def max_noise_rate_(self):
-        """The share of the given labels, at most, that counted as wrong."""
-        return self._callback_attribute("max_noise_rate_")
+        """The `max_noise_rate` that fit used: as given, or as found."""
+        return self._labels.max_noise_rate_
 
     @property
     def cross_entropy_share_(self):
         """The share of the cross-entropy in the loss after the warm-up."""
-        return self._callback_attribute("cross_entropy_share_")
+        return self._labels.cross_entropy_share_
 
     @property
     def hypergradient_(self):
         """How the look-ahead was differentiated."""
-        return self._callback_attribute("hypergradient_")
+        return self._labels.hypergradient_
 
     @property
     def best_epoch_(self):
         """The epoch whose weights are kept, counted from 1."""
-        return self._callback_attribute("best_epoch_")
+        return self._labels.best_epoch_
 
     @property
     def n_meta_(self):
         """Number of trusted rows."""
-        return self._callback_attribute("n_meta_")
-
-    def _callback_attribute(self, name):
-        return getattr(dict(self._fitted_net().callbacks_)["labels"], name, None)
+        return self._labels.n_meta_
 
     def _learning_rate(self, X):
         if self.lr != "auto":
@@ -426,16 +430,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         check_choice(self.label_start, "label_start", ("classifier", "random"))
         check_choice(self.hypergradient, "hypergradient", ("auto", *METHODS))
 
-    def _check_fit_params(self, X, labels, meta_X, meta_y, trusted, unlabeled_X):
+    def _read_fit_params(self, data, row_format, *, meta_X, meta_y, trusted, unlabeled_X):
+        X, labels, rows = data.X, data.labels, None
         warn_if_cut(meta_X, len(labels))
-        rows, pinned = None, None
         if trusted is not None:
             if meta_X is not None or meta_y is not None:
                 raise ValueError("trusted must not be given together with meta_X and meta_y.")
-            pinned = check_mask(trusted, labels, self.classes_)
-            rows = TrustedRows(X[pinned], labels[pinned])
+            indices = check_mask(trusted, labels, data.classes)
+            rows = TrustedRows(X[indices], labels[indices], indices)
         elif meta_X is not None or meta_y is not None:
-            rows = self._check_meta(unpack(meta_X), unpack(meta_y))
+            rows = self._read_meta(unpack(meta_X), unpack(meta_y), data.classes, row_format)
         else:
             warn(
                 "No trusted rows were given: pass meta_X and meta_y, or trusted. The rows of"
@@ -444,23 +448,26 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         if unlabeled_X is not None:
             if self.train_split is not None:
                 raise ValueError("train_split must be None when unlabeled_X is given.")
-            unlabeled_X = self._validate_named(unpack(unlabeled_X), "unlabeled_X")
+            unlabeled_X = read_rows(self, unpack(unlabeled_X), row_format, "unlabeled_X")
             if stored_type(unlabeled_X) != stored_type(X):
                 raise ValueError(
                     f"unlabeled_X must have the type of X, {stored_type(X).__name__}, got"
                     f" {stored_type(unlabeled_X).__name__}."
                 )
             X = stack_rows(X, unlabeled_X)
-        return X, {"trusted": rows, "pinned": pinned}
+        if rows is None:
+            return replace(data, X=X)
+        extra = {"trusted rows": [rows.X, rows.labels], "trusted mask": [rows.indices]}
+        return replace(data, X=X, extra=extra)
 
-    def _check_meta(self, meta_X, meta_y):
+    def _read_meta(self, meta_X, meta_y, classes, row_format):
         if meta_y is None and is_dataset(meta_X):
             meta_y = DatasetRows(meta_X).labels()
         for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
             if value is None:
                 raise ValueError(f"{name} must be given with {other}, got None; pass both.")
-        meta_X = self._validate_named(meta_X, "meta_X")
-        labels = check_meta_labels(meta_y, self.classes_)
+        meta_X = read_rows(self, meta_X, row_format, "meta_X")
+        labels = check_meta_labels(meta_y, classes)
         if len(labels) != meta_X.shape[0]:
             raise ValueError(
                 f"meta_X and meta_y must have the same length, got {meta_X.shape[0]} rows and"
@@ -468,22 +475,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             )
         return TrustedRows(meta_X, labels)
 
-    def _validate_named(self, X, name):
-        try:
-            return self._validate(X, reset=False)
-        except ValueError as error:
-            raise ValueError(f"{name} must be rows like those of X: {error}") from error
-
     _new_label_callback = staticmethod(GenerateLabels)
 
-    def _label_callback(self, pilot, trusted, pinned):
+    def _label_callback(self, search, data):
         warmup = self.warmup_epochs
         if warmup == "auto":
-            warmup = auto_warmup_epochs(pilot.epochs_of(65), pilot.max_epochs)
-        if pilot.max_epochs <= warmup:
+            warmup = auto_warmup_epochs(search.epochs_of(65), search.max_epochs)
+        if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be generated, got"
-                f" max_epochs={pilot.max_epochs} and warmup_epochs={warmup}.",
+                f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
         virtual_lr = self.virtual_lr
         if virtual_lr == "auto":
@@ -492,14 +493,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 for name, value in self.skorch_params.items()
                 if name.startswith("optimizer__")
             }
-            lr = self._learning_rate(pilot.X)
+            lr = self._learning_rate(data.X)
             virtual_lr = auto_virtual_lr(self.optimizer, lr, given)
         meta_batch_size = self.meta_batch_size
         if meta_batch_size == "auto":
             meta_batch_size = auto_meta_batch_size(self.batch_size)
+        trusted, given = None, data.extra
+        if given:
+            trusted = TrustedRows(*given["trusted rows"], *given["trusted mask"])
         return GenerateLabels(
             trusted=trusted,
-            pinned=pinned,
             warmup_epochs=warmup,
             meta_lr=self.meta_lr,
             meta_every=self.meta_every,

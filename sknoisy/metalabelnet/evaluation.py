@@ -1,4 +1,6 @@
-"""What a warmed-up classifier says of rows: features, losses, and predictions beside labels."""
+"""Evaluation passes after the warm-up: features, losses per row, and confusion counts."""
+
+from typing import NamedTuple
 
 import torch
 from skorch.utils import to_device
@@ -8,10 +10,34 @@ from torch.nn.functional import cross_entropy, one_hot
 from sknoisy.training.features import pass_through
 
 
-def see_rows(net, data, layer, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the features, the given labels by prediction, and the losses of all rows.
+class Evaluation(NamedTuple):
+    """What a pass over the rows found.
 
-    For a net whose criterion is a `SoftTargetLoss`, in evaluation mode.
+    Attributes
+    ----------
+    features : Tensor of shape (n, D)
+        In the order of the rows.
+    counts : Tensor of shape (C, C)
+        Of rows predicted as each class (rows), by their label (columns).
+    losses : Tensor of shape (n,)
+        Cross-entropy to the rows' labels, in the order of the rows.
+    """
+
+    features: Tensor
+    counts: Tensor
+    losses: Tensor
+
+
+def counted_rows(criterion, train_rows: Tensor) -> Tensor:
+    """Return what each row of the table counts: training rows their weight, others nothing."""
+    counted = criterion.targets.new_zeros(len(criterion.targets))
+    weights = criterion.weights_of(train_rows)
+    counted[train_rows] = 1 if weights is None else weights
+    return counted
+
+
+def evaluate_rows(net, data, layer, counted: Tensor) -> Evaluation:
+    """Evaluate all rows with a net whose criterion is a `SoftTargetLoss`, in evaluation mode.
 
     Parameters
     ----------
@@ -23,15 +49,6 @@ def see_rows(net, data, layer, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]
         The layer whose inputs are the features.
     counted : Tensor of shape (n_table,)
         What each row counts.
-
-    Returns
-    -------
-    features : Tensor of shape (n, D)
-        In the order of the rows.
-    counts : Tensor of shape (C, C)
-        Of rows predicted as each class (rows), by their label (columns).
-    losses : Tensor of shape (n,)
-        Cross-entropy to the rows' labels, in the order of the rows.
     """
     table = net.criterion_.targets
     counts = table.new_zeros(table.shape[1], table.shape[1])
@@ -45,11 +62,11 @@ def see_rows(net, data, layer, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]
         losses[rows] = cross_entropy(logits, table[rows].argmax(dim=1), reduction="none")
         predicted = one_hot(logits.argmax(dim=1), len(counts)).to(table)
         counts += predicted.T @ (table[rows] * counted[rows, None])
-    return features, counts, losses
+    return Evaluation(features, counts, losses)
 
 
-def see_trusted_rows(net, data, layer, n_classes: int) -> Tensor:
-    """Return how many trusted rows of each class (rows) are predicted as each (columns), (C, C).
+def confusion_counts(net, data, layer, n_classes: int) -> Tensor:
+    """Return how many rows of each class (rows) are predicted as each (columns), (C, C).
 
     `data` is a `RowDataset` of inputs and class numbers.
     """

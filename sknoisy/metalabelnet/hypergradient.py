@@ -1,4 +1,4 @@
-"""How the trusted loss after one look-ahead step depends on the labels of that step.
+"""How the trusted loss after one virtual step depends on the labels of that step.
 
 The step is ``theta' = theta - alpha * grad KL(p || q)``, with predictions p of the parameters theta
 and labels q = softmax(z). Each function returns the exact gradient, or an approximation that it
@@ -23,6 +23,7 @@ from torch.nn.functional import batch_norm, cross_entropy, log_softmax
 from torch.overrides import TorchFunctionMode
 
 from sknoisy.functional import at_least_float32, weighted_mean
+from sknoisy.user_warnings import warn
 
 PRODUCTS = {torch.mul, Tensor.mul, Tensor.__mul__, torch.div, Tensor.div, Tensor.__truediv__}
 
@@ -42,8 +43,8 @@ def laid_out_like(old: Tensor, new: Tensor) -> Tensor:
 
 
 @dataclass
-class LookAhead:
-    """One look-ahead step: the batch, its forward pass, and the trusted batch.
+class VirtualStep:
+    """One virtual step: the batch, its forward pass, and the trusted batch.
 
     Attributes
     ----------
@@ -209,7 +210,7 @@ def _batch_norm_arguments(
     return input, running_mean, running_var, weight, bias, training, momentum, eps
 
 
-def by_jvp(step: LookAhead) -> Tensor:
+def by_jvp(step: VirtualStep) -> Tensor:
     """Exact: ``dL/dz_i = (alpha s / B) J_i u``, one forward-mode pass of the predictions along u.
 
     L depends on z only through -sum_k p_k log q_k, which is affine in log q, and the changes of p
@@ -225,14 +226,14 @@ def by_jvp(step: LookAhead) -> Tensor:
         return step.factor() * forward_ad.unpack_dual(p).tangent
 
 
-def by_double_backward(step: LookAhead) -> Tensor:
+def by_double_backward(step: VirtualStep) -> Tensor:
     """Exact: the trusted loss differentiated through the step, which keeps a graph of a graph."""
     z = step.label_logits.detach().requires_grad_()
     ahead = step.step(z, create_graph=True)
     return torch.autograd.grad(step.trusted_loss(ahead), z)[0]
 
 
-def by_finite_difference(step: LookAhead) -> Tensor:
+def by_finite_difference(step: VirtualStep) -> Tensor:
     """Approximate, to about 1 % in float32: J_i u from two passes at theta +- eps u."""
     u = step.direction()
     norm = torch.stack([g.square().sum() for g in u.values()]).sum().sqrt()
@@ -253,7 +254,7 @@ METHODS = {
 }
 
 
-def in_float64(step: LookAhead) -> LookAhead:
+def in_float64(step: VirtualStep) -> VirtualStep:
     """Return the step on a copy of the module in float64, where finite differences are sharp."""
     module = deepcopy(step.module).double()
     with step.same_dropout():
@@ -269,8 +270,21 @@ def in_float64(step: LookAhead) -> LookAhead:
     )
 
 
-def first_that_works(step: LookAhead) -> str:
-    """Return the name of the cheapest method that the module's operations support.
+def first_that_works(step: VirtualStep) -> str:
+    """Return the name of the cheapest method that the module supports; warn if it is not 'jvp'."""
+    method = _first_that_works(step)
+    if method != "jvp":
+        is_exact = method != "finite-difference"
+        warn(
+            f"module has an operation without a forward-mode derivative: the hypergradient comes"
+            f" by {method}, which is slower{'' if is_exact else ' and approximate'}. Pass"
+            f" hypergradient={method!r} to silence this."
+        )
+    return method
+
+
+def _first_that_works(step):
+    """Return that name.
 
     A function marked `once_differentiable` drops out of a double backward without a word, so that
     is believed only if the finite difference agrees with it.

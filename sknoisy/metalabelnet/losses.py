@@ -8,38 +8,38 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from sknoisy.functional import at_least_float32, weighted_mean
+from sknoisy.functional import BatchLabels, at_least_float32, weighted_mean
 
 REVERSE_RATE = 0.2  # of wrong labels, from where on the loss is the authors' alone
 
 
-def given_labels_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def given_labels_loss(logits: Tensor, labels: BatchLabels) -> Tensor:
     """Cross-entropy to the labels (B, C), mean over the rows that have one: others are zeros."""
-    losses = -(targets * log_softmax(at_least_float32(logits), dim=1)).sum(dim=1)
-    total = losses.sum() if weights is None else (weights * losses).sum()
-    return total / targets.sum().clamp_min(1)
+    losses = -(labels.targets * log_softmax(at_least_float32(logits), dim=1)).sum(dim=1)
+    total = losses.sum() if labels.weights is None else (labels.weights * losses).sum()
+    return total / labels.targets.sum().clamp_min(1)
 
 
 def generated_labels_loss(
     logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
+    labels: BatchLabels,
     *,
     entropy_weight: float,
     scale: float,
     cross_entropy_share: float = 0.0,
 ) -> Tensor:
-    """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; p and t (B, C), weights (B,).
+    """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; p and soft labels t (B, C).
 
     With gamma 1 the entropy cancels: what is left is the reverse cross-entropy -sum p log t. The
-    cross-entropy -sum t log p takes a share of it.
+    cross-entropy -sum t log p takes a fraction of it, `cross_entropy_share`.
     """
     log_p = log_softmax(at_least_float32(logits), dim=1)
+    targets = labels.targets
     log_t = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
     losses = (log_p.exp() * ((1 - entropy_weight) * log_p - log_t)).sum(dim=1)
     if cross_entropy_share:
         losses = torch.lerp(losses, -(targets * log_p).sum(dim=1), cross_entropy_share)
-    return scale * weighted_mean(losses, weights)
+    return scale * weighted_mean(losses, labels.weights)
 
 
 def cross_entropy_share(max_noise_rate: float) -> float:
@@ -52,8 +52,7 @@ def cross_entropy_share(max_noise_rate: float) -> float:
 
 def with_trusted_rows(
     logits: Tensor,
-    targets: Tensor,
-    weights: Tensor | None = None,
+    labels: BatchLabels,
     *,
     loss,
     n_trusted: int,
@@ -65,8 +64,7 @@ def with_trusted_rows(
     Of these, each class counts what `class_weights` (C,) says.
     """
     n = len(logits) - n_trusted
-    of_trusted = None if class_weights is None else targets[n:] @ class_weights
-    trusted = given_labels_loss(logits[n:], targets[n:], of_trusted)
-    return loss(logits[:n], targets[:n], None if weights is None else weights[:n]) + (
-        trusted_weight * trusted
-    )
+    targets = labels.targets[n:]
+    of_trusted = None if class_weights is None else targets @ class_weights
+    trusted = given_labels_loss(logits[n:], BatchLabels(targets, of_trusted))
+    return loss(logits[:n], labels[:n]) + trusted_weight * trusted

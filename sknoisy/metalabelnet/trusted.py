@@ -1,12 +1,20 @@
-"""Trusted rows: checked once, and drawn in batches that mirror their classes."""
+"""The trusted set: checked once, and drawn in batches that mirror its classes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from skorch.utils import to_device
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from sknoisy.functional import at_least_float32
+from sknoisy.neighbor_noise import highest_noise_rate_near
+from sknoisy.training.data import RowDataset
+from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.user_warnings import warn
+
+APPENDED = 8  # one trusted row to so many of the batch: the step's cost stays near 3.5
 
 
 @dataclass
@@ -19,10 +27,30 @@ class TrustedRows:
         Inputs.
     labels : ndarray of shape (n_meta,)
         Class numbers.
+    indices : ndarray of shape (n_meta,) or None
+        Which rows of the training data they are; None: none of them.
     """
 
     X: object
     labels: np.ndarray
+    indices: np.ndarray | None = None
+
+    def neighbor_bound(self, X, given: Tensor, weights: Tensor, priors: Tensor) -> float:
+        """Return an upper bound of the noise rate of the given labels of X, by the nearest rows.
+
+        Of the class `priors` (C,); trusted rows themselves do not count.
+        """
+        weights = weights.cpu().clone()
+        if self.indices is not None:
+            weights[torch.as_tensor(self.indices)] = 0
+        return highest_noise_rate_near(
+            self.X,
+            self.labels,
+            X,
+            given.numpy(force=True),
+            weights[: len(given)],
+            priors.numpy(force=True),
+        )
 
 
 def unpack(value):
@@ -110,14 +138,100 @@ class TrustedBatches:
         return drawn
 
 
-def lowest_losses(losses: Tensor, labels: Tensor, share: float, most: int) -> Tensor:
-    """Return the rows of lowest loss of each class: a `share` of it, at least 1, at most `most`."""
+def small_losses(losses: Tensor, labels: Tensor, fraction: float, most: int) -> Tensor:
+    """Return the rows of lowest loss of each class: a `fraction`, at least 1, at most `most`."""
     chosen = []
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
-        count = min(most, max(1, int(share * len(members))))
+        count = min(most, max(1, int(fraction * len(members))))
         chosen.append(members[losses[members].argsort()[:count]])
     return torch.cat(chosen)
+
+
+def select_rows(criterion, train_rows: Tensor, losses: Tensor) -> Tensor:
+    """Return the rows to trust where none were given, by `small_losses` of all rows (n,).
+
+    Of the training rows those that have a label, and a weight if any has one.
+    """
+    table = criterion.targets
+    rows = train_rows[table[train_rows].sum(dim=1).cpu() > 0]
+    weights = criterion.weights_of(rows)
+    if weights is not None and (weights > 0).any():
+        rows = rows[weights.cpu() > 0]
+    given = table[rows].argmax(dim=1).cpu()
+    return rows[small_losses(losses.cpu()[rows], given, 0.1, 50)]
+
+
+class TrustedSet:
+    """Trusted rows in a fit: their labels in the table, and the batches that are drawn of them.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_meta, ...) or CSR matrix
+        Inputs.
+    labels : Tensor of shape (n_meta,)
+        Class numbers.
+    first : int
+        Row of the table where their labels begin.
+    meta_batch_size : int
+        Rows of a virtual step.
+    batch_size : int or None
+        Rows of a training batch, to each of which an eighth as many trusted rows are appended; -1
+        for all rows, and then all trusted ones; None appends none.
+    """
+
+    def __init__(self, X, labels: Tensor, first: int, meta_batch_size: int, batch_size: int | None):
+        self.data = RowDataset(X, labels.numpy())
+        self.first = first
+        self.meta_batches = TrustedBatches(labels, meta_batch_size)
+        self.appended = None
+        if batch_size is not None:
+            size = max(1, batch_size // APPENDED) if batch_size > 0 else len(labels)
+            self.appended = TrustedBatches(labels, size)
+
+    def __len__(self):
+        return len(self.data)
+
+    @property
+    def n_appended(self) -> int:
+        """Number of trusted rows at the end of each training batch."""
+        return 0 if self.appended is None else self.appended.size
+
+    def batch(self, net, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and class numbers of trusted rows, as the network sees them in training."""
+        X, labels = self.data.__getitems__(numbers.numpy())
+        return as_training_inputs(net, X), to_device(labels, net.device)
+
+    def meta_batch(self, net) -> tuple[Tensor, Tensor]:
+        """Return the inputs and class numbers of the next virtual step."""
+        return self.batch(net, self.meta_batches.draw())
+
+    def append_to(self, net, batch: list) -> None:
+        """Append trusted rows to a training batch."""
+        if self.appended is None:
+            return
+        numbers = self.appended.draw()
+        X, _ = self.batch(net, numbers)
+        batch[0] = torch.cat([as_inputs(batch[0], net.device), X])
+        batch[1] = torch.cat([batch[1], self.first + numbers])
+
+    def score(self, net) -> tuple[float, float]:
+        """Return the network's accuracy and cross-entropy on the trusted rows."""
+        logits = torch.cat(list(net.forward_iter(self.data, device=net.device)))
+        labels = to_device(torch.from_numpy(self.data.rows), net.device)
+        accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
+        return accuracy, cross_entropy(at_least_float32(logits), labels).item()
+
+    def state_dict(self) -> dict:
+        """Return the rows that are still to be drawn."""
+        appended = None if self.appended is None else self.appended.waiting
+        return {"meta": self.meta_batches.waiting, "appended": appended}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on drawing where `state_dict` was taken."""
+        self.meta_batches.waiting = state["meta"]
+        if self.appended is not None:
+            self.appended.waiting = state["appended"]
 
 
 def warn_if_cut(meta_X, n_samples):

@@ -1,4 +1,4 @@
-"""Networks: the defaults for tables and images, torchvision's, and how images are augmented."""
+"""Networks: the defaults for tables and images, torchvision's models, and image augmentation."""
 
 from sknoisy.networks.augmentation import RandomCropFlip
 from sknoisy.networks.mlp import MLP

@@ -1,13 +1,13 @@
-"""Random changes of training images, each image in its own way."""
+"""Random augmentation of training images, drawn for each image."""
 
 import torch
 from torch import Tensor, nn
 
 
 class RandomCropFlip(nn.Module):
-    """Crop each image of a batch at random from its padded self; flip half of them.
+    """Pad and randomly crop each image of a batch; flip half of them.
 
-    torchvision's transforms draw once a call, so on a batch all images would move alike.
+    torchvision's transforms draw once a call: all images of a batch would be cropped alike.
 
     Parameters
     ----------
@@ -15,7 +15,7 @@ class RandomCropFlip(nn.Module):
         Pixels on each side; None takes an eighth of the height, 4 for 32 pixels.
     flip : None or bool, default=None
         Whether to mirror images left to right; None mirrors those with 3 channels: digits and
-        letters, usually grey, do not survive it.
+        letters, usually grayscale, lose their meaning.
     """
 
     def __init__(self, padding: int | None = None, flip: bool | None = None):
@@ -24,7 +24,7 @@ class RandomCropFlip(nn.Module):
         self.flip = flip
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return images X (B, channels, height, width), each moved in its own way."""
+        """Return images X (B, channels, height, width), each augmented independently."""
         n, channels, height, width = X.shape
         padding = max(1, height // 8) if self.padding is None else self.padding
         flip = channels == 3 if self.flip is None else self.flip
@@ -42,7 +42,7 @@ class RandomCropFlip(nn.Module):
 
 
 def build_augmentation(augment, image_shape):
-    """Return the transform that the parameter `augment` means, or None."""
+    """Return the transform for the parameter `augment`, or None."""
     if augment is None:
         return None
     if isinstance(augment, str) and augment == "auto":

@@ -91,7 +91,7 @@ def _call(factory, named, params, n_features, n_classes):
 def check_logits(network: nn.Module, batch: Tensor, n_classes: int) -> None:
     """Raise or warn unless the network maps `batch` to logits of shape (B, n_classes)."""
     was_training = network.training
-    network.eval()  # a look, not a step: no BatchNorm statistics, no dropout
+    network.eval()  # no BatchNorm statistics change, and dropout is off
     try:
         with torch.no_grad():
             logits = network(batch)

@@ -1,4 +1,4 @@
-"""How the numbers of images lie in memory: channels last, where that is right."""
+"""Memory layout of images and weights: channels last, where that is safe."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,8 @@ ONEDNN_BLOCK = 16  # channels, with AVX-512; 8 with AVX2
 def use_channels_last(network: nn.Module, batch: Tensor) -> None:
     """Lay out the weights for images as channels last, which is faster on CPU and GPU.
 
-    A network that cannot run so, because it calls `view` on its activations, keeps its layout, and
-    so does a layer that oneDNN gets wrong.
+    A network that fails in this layout, because it calls `view` on its activations, keeps its own,
+    and so does a layer that oneDNN computes wrongly.
     """
     if batch.ndim != 4:
         return
@@ -29,10 +29,10 @@ def use_channels_last(network: nn.Module, batch: Tensor) -> None:
 
 
 def _skips_pixels_of_few_channels(layer):
-    """Tell whether the gradient of a layer would be written past the end of its memory.
+    """Return whether the gradient of a layer would be written past the end of its memory.
 
-    That of a 1x1 convolution with a stride, channels last and fewer of them than a block has, by
-    oneDNN on a CPU: wrong numbers, a hang or a crash
+    oneDNN on a CPU does so for a 1x1 convolution with a stride, in channels-last layout with fewer
+    channels than a block: wrong numbers, a hang or a crash
     (https://github.com/uxlfoundation/oneDNN/issues/6035).
     """
     return (

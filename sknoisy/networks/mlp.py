@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from sknoisy.networks.standardize import Standardize
 
 TEXT_COLUMNS, TEXT_DROPOUT = 1000, 0.5
-INPUT_DROPOUTS = {200: 0.2, 30: 0.1}  # share dropped of so many columns or more
+INPUT_DROPOUTS = {200: 0.2, 30: 0.1}  # fraction dropped, from so many columns on
 
 
 class UniformDropout(nn.Dropout):
     """Dropout whose mask compares uniform numbers: on a CPU in half the time of torch's."""
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return X with the share p of its numbers zeroed and the others scaled, in training."""
+        """Return X with the fraction p of its numbers zeroed and the others scaled, in training."""
         if not self.training or X.is_cuda:
             return super().forward(X)
         return X * (torch.rand_like(X) >= self.p) / (1 - self.p)
@@ -32,9 +32,9 @@ class MLP(nn.Sequential):
     hidden : int or tuple of int, default=(256, 256)
         Units of the hidden layers.
     dropout : float, default=0.25
-        Share of the hidden units dropped in training.
+        Fraction of the hidden units dropped in training.
     input_dropout : float, default=0.0
-        Share of the inputs dropped in training. ``module=None`` takes what `auto_input_dropout`
+        Fraction of the inputs dropped in training. ``module=None`` takes what `auto_input_dropout`
         returns.
     """
 
@@ -58,12 +58,12 @@ class MLP(nn.Sequential):
 
 
 def auto_input_dropout(X) -> float:
-    """Return the share of inputs to drop: 0.1 from 30 columns on, 0.2 from 200; 0.5 for text.
+    """Return the fraction of inputs to drop: 0.1 from 30 columns on, 0.2 from 200; 0.5 for text.
 
-    Of many columns the others tell a row as well, but a single odd value memorises it; of few,
-    each may count. Text is a sparse matrix of 1,000 columns or more: rows are told by any half of
-    their words.
+    Many columns are redundant, and a single unusual value is enough to memorize a row; of few
+    columns each may be needed. Text is a sparse matrix of 1,000 columns or more: half of the words
+    of a row identify its class.
     """
     if hasattr(X, "toarray") and X.shape[1] >= TEXT_COLUMNS:
         return TEXT_DROPOUT
-    return next((share for least, share in INPUT_DROPOUTS.items() if X.shape[1] >= least), 0.0)
+    return next((rate for least, rate in INPUT_DROPOUTS.items() if X.shape[1] >= least), 0.0)

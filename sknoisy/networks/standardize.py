@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 MAX_DEVIATIONS = 5.0  # standard deviations; outliers beyond it would dominate a batch
 CHUNK_ROWS = 4096
-CHANNEL_ROWS = 1024  # images say enough about the mean of their channels
+CHANNEL_ROWS = 1024  # images that are enough to estimate the mean of each channel
 
 
 class Standardize(nn.Module):
-    """Shift and scale each feature by constants taken from the training data, then clip.
+    """Shift and scale each feature by constants of the training data, then clip.
 
     Values further than 5 standard deviations from the mean are clipped, once fitted. Columns of a
     sparse matrix are scaled but not shifted: their zeros stay zeros.
@@ -23,7 +23,7 @@ class Standardize(nn.Module):
         self.register_buffer("limit", torch.tensor(torch.inf))
 
     def fit(self, X) -> "Standardize":
-        """Take the constants from X (n_samples, n_features), an array or a CSR matrix."""
+        """Compute the constants from X (n_samples, n_features), an array or a CSR matrix."""
         # In chunks: squares of the whole of X in float64 would take twice its memory.
         chunks = [slice(k, k + CHUNK_ROWS) for k in range(0, X.shape[0], CHUNK_ROWS)]
         mean = sum(_column_sums(X[rows]) for rows in chunks) / X.shape[0]
@@ -51,7 +51,7 @@ def _column_sums(X):
 
 
 class StandardizeChannels(nn.Module):
-    """Shift and scale each channel of images by constants taken from the training data.
+    """Shift and scale each channel of images by constants of the training data.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class StandardizeChannels(nn.Module):
         self.register_buffer("scale", torch.tensor(std or ones).view(-1, 1, 1))
 
     def fit(self, X) -> "StandardizeChannels":
-        """Take the constants from some 1,000 images of X (n, channels, height, width)."""
+        """Compute the constants from some 1,000 images of X (n, channels, height, width)."""
         if self.is_given:
             return self
         images = X[np.arange(0, X.shape[0], -(-X.shape[0] // CHANNEL_ROWS))]

@@ -1,4 +1,4 @@
-"""torchvision's models, fitted to channels, size and classes."""
+"""torchvision's models, adapted to channels, size and classes."""
 
 from collections import OrderedDict
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from sknoisy.networks.standardize import StandardizeChannels
 
 
 def from_torchvision(name: str, params: dict, image_shape, n_classes: int) -> nn.Module:
-    """Return a torchvision model with its first and last layers fitted to the data.
+    """Return a torchvision model with its first and last layers adapted to the data.
 
     Parameters
     ----------
@@ -97,11 +97,11 @@ def replace_head(network: nn.Module, n_classes: int) -> None:
 def replace_stem(
     network: nn.Module, n_channels: int, is_small: bool, *, keep_weights: bool
 ) -> None:
-    """Fit the first convolution to the channels; for small images, to the size as well.
+    """Adapt the first convolution to the channels; for small images, to the size as well.
 
     A stem whose windows overlap and stride becomes a 3x3 convolution with stride 1, and the
     max-pooling before the second convolution is left out. Patch embeddings stay. With
-    `keep_weights` the new layer begins with the centre of the old one's, its mean over channels
+    `keep_weights` the new layer begins with the center of the old one's, its mean over channels
     where their number differs.
     """
     convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]

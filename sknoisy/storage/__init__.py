@@ -1,1 +1,1 @@
-"""What outlives the process: checkpoints of fits, and files of fitted estimators."""
+"""Persistence: checkpoints of fits, and files of fitted estimators."""

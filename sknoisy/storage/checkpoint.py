@@ -1,16 +1,14 @@
-"""A fit that survives `kill -9`: its whole state after each epoch, in files that cannot be halves.
+"""Checkpoints of a fit: its whole state after each epoch, in files that are written atomically.
 
-A file holds a digest and a state of tensors, numbers and text, which torch reads back without
-running any code. It is written aside and renamed; the last two are kept.
+A file holds a digest and a state of tensors, numbers and text, which torch reads without running
+any code. The last two files are kept.
 """
 
 import hashlib
 import inspect
 import io
-import os
 import re
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,37 +16,30 @@ import torch
 from skorch.callbacks import Callback, PrintLog, ProgressBar
 from torch import Tensor
 
+from sknoisy.storage.atomic import write_whole
+from sknoisy.training.data import Split
+from sknoisy.training.label_callback import LabelCallback
 from sknoisy.user_warnings import warn
 
 try:
     import fcntl
-except ImportError:  # Windows: two fits in one folder go unnoticed
+except ImportError:  # Windows: two fits in one folder are not detected
     fcntl = None
 
 MAGIC = b"sknoisy checkpoint 1\n"
-PATTERN = re.compile(r"epoch-\d{6}(\.checkpoint|\.\d+\.tmp)")
+PATTERN = re.compile(r"epoch-\d{6}\.checkpoint(\.\d+\.tmp)?")
 
 
-def write_file(path: Path, state: dict) -> None:
-    """Write a state so that `path` is whole or not there, also after a power cut."""
+def write_state(path: Path, state: dict) -> None:
+    """Write a state and its digest atomically."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getbuffer()
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(aside, "wb") as file:
-        file.write(MAGIC + hashlib.sha256(payload).digest())
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-    with suppress(OSError):  # a folder cannot be opened everywhere
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+    write_whole(path, MAGIC + hashlib.sha256(payload).digest(), payload)
 
 
-def read_file(path: Path) -> dict:
-    """Return the state in a file; ValueError if a single bit of it is not as it was written."""
+def read_state(path: Path) -> dict:
+    """Return the state in a file; ValueError if its digest does not match."""
     content = path.read_bytes()
     head, payload = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
     if not head.startswith(MAGIC):
@@ -58,7 +49,7 @@ def read_file(path: Path) -> dict:
     return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
 
 
-def plain_state(value, name: str):
+def as_state(value, name: str):
     """Return a callback's attribute as tensors, numbers, text and containers of them."""
     if isinstance(value, np.generic):  # before float: numpy's float64 is one
         return value.item()
@@ -67,48 +58,48 @@ def plain_state(value, name: str):
     if isinstance(value, np.ndarray) and value.dtype != object:
         return {"$array": torch.from_numpy(value.copy())}
     if isinstance(value, dict):
-        return {k: plain_state(v, name) for k, v in value.items()}
+        return {k: as_state(v, name) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
-        return type(value)([plain_state(v, name) for v in value])
+        return type(value)([as_state(v, name) for v in value])
     if isinstance(value, deque):
-        return {"$deque": [plain_state(v, name) for v in value], "maxlen": value.maxlen}
+        return {"$deque": [as_state(v, name) for v in value], "maxlen": value.maxlen}
     if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
-        return {"$state_dict": plain_state(dict(value.state_dict()), name)}
+        return {"$state_dict": as_state(dict(value.state_dict()), name)}
     raise TypeError(
         f"callbacks must have a state that a checkpoint can hold, got {name} of type"
         f" {type(value).__name__}; leave the callback out, or pass checkpoint_dir=None."
     )
 
 
-def revive(state, current):
-    """Return the attribute that `plain_state` described; `current` is what stands in its place."""
+def restored(state, current):
+    """Return the attribute that `as_state` encoded; `current` is the present one."""
     if isinstance(state, dict):
         if "$array" in state:
             return state["$array"].numpy()
         if "$deque" in state:
             return deque(state["$deque"], maxlen=state["maxlen"])
         if "$state_dict" in state:
-            current.load_state_dict(revive(state["$state_dict"], None))
+            current.load_state_dict(restored(state["$state_dict"], None))
             return current
-        return type(state)((k, revive(v, None)) for k, v in state.items())
+        return type(state)((k, restored(v, None)) for k, v in state.items())
     if isinstance(state, list | tuple | set):
-        return type(state)(revive(v, None) for v in state)
+        return type(state)(restored(v, None) for v in state)
     return state
 
 
 def attributes_of(callback) -> dict:
-    """Return what a callback has learned, by skorch's custom: names that end in an underscore."""
-    if isinstance(callback, PrintLog | ProgressBar):  # they only show
+    """Return a callback's fitted attributes: by skorch's convention, names end in an underscore."""
+    if isinstance(callback, PrintLog | ProgressBar):  # they only print
         return {}
     return {
-        name: plain_state(value, f"{type(callback).__name__}.{name}")
+        name: as_state(value, f"{type(callback).__name__}.{name}")
         for name, value in vars(callback).items()
         if name.endswith("_") and not (isinstance(value, type) or inspect.isroutine(value))
     }
 
 
 def _lock(folder):
-    """Return an open file that no other fit can lock; a killed process lets go of it."""
+    """Return an open file that no other fit can lock; the lock ends with the process."""
     if fcntl is None:
         return None
     file = open(folder / "fit.lock", "w")  # noqa: SIM115 - open as long as the fit
@@ -126,12 +117,12 @@ class CheckpointFolder:
     Parameters
     ----------
     path : str or Path
-        A folder, made if it is not there.
+        A folder, created if it does not exist.
 
     Attributes
     ----------
     state : dict or None
-        Of the last epoch that was written whole, or None.
+        State after the last epoch whose file is intact, or None.
     """
 
     def __init__(self, path):
@@ -149,9 +140,9 @@ class CheckpointFolder:
             if file.suffix != ".checkpoint":
                 continue
             try:
-                self.state, self.last = read_file(file), file
+                self.state, self.last = read_state(file), file
                 break
-            except Exception as error:  # whatever a damaged file makes torch say
+            except Exception as error:  # whatever torch raises for a damaged file
                 reason = str(error).partition("\n")[0]
                 warn(
                     f"checkpoint_dir holds a file that cannot be used, {file}: {reason}. The one"
@@ -163,13 +154,13 @@ class CheckpointFolder:
         """Number of epochs that need not be trained again."""
         return 0 if self.state is None else len(self.state["history"])
 
-    def check(self, identity: dict) -> None:
+    def check(self, fingerprint: dict) -> None:
         """Raise ValueError unless the state is of the same data, parameters and versions."""
         if self.state is None:
             return
-        before = self.state["identity"]
-        for name in {**identity, **before}:  # the estimator first, the data last
-            old, new = before.get(name), identity.get(name)
+        before = self.state["fingerprint"]
+        for name in {**fingerprint, **before}:  # the estimator first, the data last
+            old, new = before.get(name), fingerprint.get(name)
             if old != new:
                 raise ValueError(
                     f"checkpoint_dir={str(self.path)!r} holds a fit with {name}={old}, this one"
@@ -180,7 +171,7 @@ class CheckpointFolder:
     def write(self, state: dict) -> None:
         """Add the state after an epoch; remove all files but it and the one before."""
         path = self.path / f"epoch-{len(state['history']):06d}.checkpoint"
-        write_file(path, state)
+        write_state(path, state)
         for file in self.own_files():  # also what a killed fit was writing
             if file not in (path, self.last):
                 file.unlink()
@@ -191,7 +182,7 @@ class CheckpointFolder:
         return [file for file in self.path.iterdir() if PATTERN.fullmatch(file.name)]
 
     def close(self) -> None:
-        """Let others use the folder."""
+        """Release the lock of the folder."""
         if self.lock is not None:
             self.lock.close()
             self.lock = None
@@ -203,26 +194,31 @@ class Checkpoint(Callback):
     Parameters
     ----------
     folder : CheckpointFolder or None
-        Where to; None does nothing, as in the net of a finished fit.
-    identity : dict
-        What must be the same in a fit that goes on.
+        Where to write; None writes nothing, as in the net of a finished fit.
+    fingerprint : dict
+        What must be the same in a resumed fit.
     seed : int
-        What the fit was seeded with.
-    found_warmup : Memorisation or None
-        What `Pilot` found.
+        Seed of the fit.
+    found_warmup : tuple or None
+        Result of the warm-up search.
     """
 
-    def __init__(self, folder=None, identity=None, seed=None, found_warmup=None):
+    def __init__(self, folder, fingerprint, seed, found_warmup):
         self.folder = folder
-        self.identity = identity
+        self.fingerprint = fingerprint
         self.seed = seed
         self.found_warmup = found_warmup
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs that need not be trained again."""
+        return 0 if self.folder is None else self.folder.epochs_done
 
     def state_of(self, net) -> dict:
         """Return everything that the next epoch depends on."""
         name, keys, *numbers = np.random.get_state()  # noqa: NPY002 - the one that fit seeds
         state = {
-            "identity": self.identity,
+            "fingerprint": self.fingerprint,
             "seed": self.seed,
             "found_warmup": self.found_warmup and tuple(self.found_warmup),
             "history": list(net.history),
@@ -238,14 +234,14 @@ class Checkpoint(Callback):
         if torch.device(net.device).type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(net.device)
         for name, callback in net.callbacks_:
-            if hasattr(callback, "checkpoint_state"):
-                state["callbacks"][name] = callback.checkpoint_state()
+            if isinstance(callback, LabelCallback):
+                state["callbacks"][name] = callback.state_dict()
             elif callback is not self:
                 state["callbacks"][name] = attributes_of(callback)
-        return plain_state(state, "the state of the fit")
+        return as_state(state, "the state of the fit")
 
     def restore(self, net, dataset_train, dataset_valid):
-        """Put a net that is about to train where the state was taken."""
+        """Restore the state into a net that is about to train."""
         if self.folder is None or self.folder.state is None:
             return
         state, self.folder.state = self.folder.state, None
@@ -258,12 +254,13 @@ class Checkpoint(Callback):
         if net.scaler is not None:
             net.scaler.load_state_dict(state["scaler"])
         for name, callback in net.callbacks_:
-            if hasattr(callback, "checkpoint_state"):
-                callback.restore(net, state["callbacks"][name], dataset_train, dataset_valid)
-            elif callback is not self:  # listeners may be new
+            if isinstance(callback, LabelCallback):
+                split = Split.of(dataset_train, dataset_valid)
+                callback.load_state_dict(state["callbacks"][name], net, split)
+            elif callback is not self:  # scikit-learn's may be new
                 for attribute, value in state["callbacks"].get(name, {}).items():
                     current = getattr(callback, attribute, None)
-                    setattr(callback, attribute, revive(value, current))
+                    setattr(callback, attribute, restored(value, current))
         name, keys, *numbers = state["numpy"]
         np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))  # noqa: NPY002
         torch.set_rng_state(state["torch"])
@@ -271,7 +268,7 @@ class Checkpoint(Callback):
             torch.cuda.set_rng_state(state["cuda"], net.device)
 
     def on_train_begin(self, net, **kwargs):
-        """Refuse callbacks that no checkpoint can hold before any time is lost."""
+        """Raise for callbacks that no checkpoint can hold, before the first epoch."""
         if self.folder is not None:
             self.state_of(net)
 
@@ -281,5 +278,5 @@ class Checkpoint(Callback):
             self.folder.write(self.state_of(net))
 
     def on_train_end(self, net, **kwargs):
-        """Be done: training the net further is another fit."""
+        """Write no more: further training of the net is another fit."""
         self.folder = None

@@ -8,13 +8,13 @@ gives, and imports nothing that the file names.
 import hashlib
 import importlib
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
+
+from sknoisy.storage.atomic import write_whole
 
 FORMAT = 1
 
@@ -48,8 +48,8 @@ def encode(value):
     return {"import": import_path(value)}
 
 
-class Trusted:
-    """What a file may name: torch's optimizers and layers, and what the caller lists.
+class AllowList:
+    """Classes and functions a file may name: torch's optimizers and layers, and the caller's list.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ class Trusted:
                 parent = f"{parent}.{name}"
                 found = getattr(found, name, None) or importlib.import_module(parent)
         except (ImportError, ValueError) as error:
-            raise ValueError(f"trusted must hold import paths, got {path!r}: {error}") from error
+            raise ValueError(f"allow must hold import paths, got {path!r}: {error}") from error
         return found
 
     def __getitem__(self, path):
-        """Return what a file asks for; ValueError unless it is trusted."""
+        """Return the class or function that a file names; ValueError unless it is allowed."""
         if path in self.listed:
             return self.listed[path]
         name = str(path).rpartition(".")[2]
@@ -92,8 +92,8 @@ class Trusted:
             if isinstance(found, type) and issubclass(found, kind) and import_path(found) == path:
                 return found
         raise ValueError(
-            f"it asks for {path!r}; if you trust that, pass trusted=[{name}] with the class or"
-            f" function that can be imported so, or trusted={{{path!r}: {name}}} with one from"
+            f"it asks for {path!r}; if you trust that, pass allow=[{name}] with the class or"
+            f" function that can be imported so, or allow={{{path!r}: {name}}} with one from"
             " elsewhere"
         )
 
@@ -139,28 +139,22 @@ def require_safetensors():
 
 
 def write_file(path, document: dict, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a document and tensors, whole or not at all."""
+    """Write a document and tensors atomically."""
     safetensors = require_safetensors()
     tensors = {k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}
     text = json.dumps(document)
     header = {"sknoisy": json.dumps({"digest": digest(text, tensors), "document": text})}
-    path = Path(path)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        aside.write_bytes(safetensors.torch.save(tensors, metadata=header))
-        os.replace(aside, path)
+        write_whole(Path(path), safetensors.torch.save(tensors, metadata=header))
     except OSError as error:
         raise type(error)(f"path must be a file to write, got {str(path)!r}: {error}") from error
-    finally:
-        with suppress(FileNotFoundError):
-            aside.unlink()
 
 
 def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Return the document and tensors of a file; ValueError unless every bit is as written."""
+    """Return the document and tensors of a file; ValueError if its digest does not match."""
     safetensors = require_safetensors()
     path = Path(path)
-    content = path.read_bytes()  # once: what is checked is what is used
+    content = path.read_bytes()  # once: the bytes that are checked are those that are used
     try:
         tensors = safetensors.torch.load(content)
         size = int.from_bytes(content[:8], "little")
@@ -170,7 +164,7 @@ def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
         document = json.loads(text)
         if not isinstance(document, dict):
             raise TypeError("its document is no JSON object")
-    except Exception as error:  # whatever a damaged header makes the parsers say
+    except Exception as error:  # whatever the parsers raise for a damaged header
         raise ValueError(
             f"path must be a file that save wrote, whole and unchanged, got {str(path)!r}:"
             f" {type(error).__name__}: {error}"

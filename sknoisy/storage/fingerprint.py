@@ -1,4 +1,4 @@
-"""Which fit a fit is: its data, parameters and versions, in texts that can be compared."""
+"""The fingerprint of a fit: its data, parameters and versions, as texts that can be compared."""
 
 import hashlib
 import inspect
@@ -16,7 +16,7 @@ NO_MATTER = ("verbose", "checkpoint_dir", "skorch_params")  # parameters that ch
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide what a fit gives."""
+    """Return the versions that the result of a fit depends on."""
     return {"sknoisy": __version__, "torch": torch.__version__.split("+")[0]}
 
 
@@ -30,7 +30,7 @@ def parts_of(rows) -> list:
 
 
 def digest(*arrays) -> str:
-    """Return what tells arrays, CSR matrices or sets of rows (see `RowDataset`) from others."""
+    """Return a digest of arrays, CSR matrices or sets of rows (see `RowDataset`)."""
     found = hashlib.sha256()
     for array in arrays:
         if array is None:
@@ -49,8 +49,8 @@ def digest(*arrays) -> str:
 def describe(value, depth=4) -> str:
     """Return a text that is the same for the same parameter in another process.
 
-    Classes and functions of the user's are told by their source as well, objects by their
-    attributes, down to `depth` objects in each other.
+    The user's classes and functions are identified by their source as well, objects by their
+    attributes, down to `depth` nested objects.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -79,7 +79,7 @@ def describe(value, depth=4) -> str:
 
 
 def _source_digest(value):
-    """Return a mark of the source of a class or function that no version stands for."""
+    """Return a digest of the source of a class or function that no version identifies."""
     if (value.__module__ or "").partition(".")[0] in OTHERS_CODE:
         return ""
     try:
@@ -89,37 +89,24 @@ def _source_digest(value):
     return f" <{hashlib.sha256(source.encode()).hexdigest()[:16]}>"
 
 
-def identity_of(estimator, X, labels, weights, trusted=None, pinned=None) -> dict[str, str]:
-    """Return what a fit must have in common with one that it goes on with, by name.
+def fingerprint_of(estimator, data: dict) -> dict[str, str]:
+    """Return what a resumed fit must have in common with the interrupted one, by name.
 
     Parameters
     ----------
     estimator : estimator
-        Its parameters count but for those that change no fit.
-    X : array, CSR matrix or set of rows
-        All inputs.
-    labels : ndarray of shape (n_samples,)
-        Class numbers of `estimator.classes_`.
-    weights : Tensor of shape (n_samples,) or None
-        The rows' weights.
-    trusted, pinned : TrustedRows or None, ndarray of int or None
-        Trusted rows, and which rows of X they are.
+        All its parameters are included except those that change no fit.
+    data : dict of str to list
+        Arrays, CSR matrices, sets of rows or None, under the names that errors use.
     """
     params = {
         name: describe(value)
         for name, value in estimator.get_params(deep=False).items()
         if name not in NO_MATTER
     }
-    arrays = {
-        "X": [X],
-        "y": [np.asarray(estimator.classes_[labels]).astype(str)],
-        "sample_weight or class_weight": [None if weights is None else weights.numpy()],
-        "trusted rows": [] if trusted is None else [trusted.X, trusted.labels],
-        "trusted mask": [pinned],
-    }
     return {
         "estimator": type(estimator).__name__,
         **{f"version of {name}": version for name, version in versions().items()},
         **params,
-        **{name: f"<{digest(*found)[:16]}>" for name, found in arrays.items()},
+        **{name: f"<{digest(*found)[:16]}>" for name, found in data.items()},
     }

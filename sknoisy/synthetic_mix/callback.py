@@ -24,7 +24,7 @@ from sknoisy.synthetic_mix.equations import (
     weigh,
 )
 from sknoisy.synthetic_mix.neighbors import nearest, nearest_in_set
-from sknoisy.training.features import find_feature_layer, no_trace, pass_through, plain
+from sknoisy.training.features import find_feature_layer, pass_through, preserved, unwrap
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.net import as_inputs, as_training_inputs
 
@@ -39,10 +39,13 @@ class MixNeighbors(LabelCallback):
     None mixes to the end.
     """
 
+    fitted = ("n_neighbors_",)
+    losses_ = ()
+
     def __init__(
         self,
         n_neighbors="auto",
-        warmup_epochs=3,
+        warmup_epochs=2,
         mix_start=10,
         mix_end=None,
         max_noise_rate=1.0,
@@ -71,7 +74,7 @@ class MixNeighbors(LabelCallback):
         """Return 'warmup', 'mixup', 'mix' or 'unmixed', for epochs counted from 1."""
         if epoch >= self.mix_start:
             return "mix" if self.mix_end is None or epoch <= self.mix_end else "unmixed"
-        return "mixup" if epoch >= self.warmup_epochs and self.mixup_alpha else "warmup"
+        return "mixup" if epoch > self.warmup_epochs and self.mixup_alpha else "warmup"
 
     def updates_targets(self, epoch):
         """Tell whether the soft labels are corrected in this epoch."""
@@ -83,51 +86,47 @@ class MixNeighbors(LabelCallback):
         is_linear = self.phase(epoch) == "mixup" and self.mixup_loss == "linear"
         return linear_loss if is_linear else soft_cross_entropy
 
-    def on_train_begin(self, net, **kwargs):
+    def start(self, net, X):
         """Give the criterion the clean probabilities, 1 until the first evaluation pass."""
-        super().on_train_begin(net, **kwargs)
         table = net.criterion_.targets
         net.criterion_.register_buffer("clean_probability", table.new_ones(len(table)))
-        self.layer_ = find_feature_layer(plain(net.module_), self.feature_layer)
+        self.layer_ = find_feature_layer(unwrap(net.module_), self.feature_layer)
         # Mixtures are no float32 numbers; a network that is float64 throughout sees them whole.
         self.is_float64_ = all(p.dtype == torch.float64 for p in net.module_.parameters())
         self.losses_ = deque(maxlen=self.loss_history)
+        self.neighbors_ = None
         self.n_neighbors_ = None if self.n_neighbors == "auto" else self.n_neighbors
 
-    def checkpoint_state(self):
-        """Return the losses of the last passes, and the number of neighbours."""
-        return {"losses": list(self.losses_), "n_neighbors": self.n_neighbors_}
+    def state_dict(self):
+        """Return the number of neighbors, and during a fit the losses of the last passes."""
+        losses = {"losses": list(self.losses_)} if self.losses_ else {}
+        return super().state_dict() | losses
 
-    def restore(self, net, state, dataset_train, dataset_valid):
+    def load_state_dict(self, state, net=None, split=None):
         """Go on with the losses of the last passes."""
-        super().restore(net, state, dataset_train, dataset_valid)
-        self.losses_.extend(losses.to(net.device) for losses in state["losses"])
-        self.n_neighbors_ = state["n_neighbors"]
-        self.data_ = getattr(dataset_train, "dataset", dataset_train)
+        super().load_state_dict(state, net, split)
+        for losses in state.get("losses", ()):
+            self.losses_.append(losses.to(net.device))
 
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Judge the training rows, and find their neighbours in the whole set."""
-        super().on_epoch_begin(net, **kwargs)
-        self.data_ = getattr(dataset_train, "dataset", dataset_train)  # a Subset's whole set
-        epoch = len(net.history)
+    def start_epoch(self, net, epoch):
+        """Estimate which labels are clean, and find the rows' neighbors in the whole set."""
         if self.n_neighbors_ is None and self.phase(epoch) == "mix":
             n_classes = net.criterion_.targets.shape[1]
-            is_asked = n_classes > FEW_CLASSES
-            agreement = self.agreement(net, dataset_train) if is_asked else 0.0
+            has_many = n_classes > FEW_CLASSES
+            agreement = self.agreement(net, self.split_.train) if has_many else 0.0
             self.n_neighbors_ = auto_neighbors(n_classes, agreement)
-        is_early = epoch < self.warmup_epochs or epoch <= self.mix_start - self.loss_history
+        is_early = epoch <= self.warmup_epochs or epoch <= self.mix_start - self.loss_history
         if is_early or self.phase(epoch) == "unmixed":
-            return  # nobody would read this pass
-        rows, features = self.judge(net, dataset_train)
+            return  # nothing would read this pass
+        rows, features = self.model_losses(net, self.split_.train)
         if self.neighbors == "all" and self.phase(epoch) == "mix":
             found = rows[nearest_in_set(features, self.n_neighbors_)]  # (n, K)
-            self.neighbors_ = found.new_zeros(len(self.data_), found.shape[1])
+            self.neighbors_ = found.new_zeros(len(self.split_.data), found.shape[1])
             self.neighbors_[rows] = found
 
-    @torch.no_grad()
-    def agreement(self, net, dataset) -> float:
-        """Return how many of a row's 3 nearest neighbours in a batch are predicted as it is."""
-        generator = torch.Generator().manual_seed(0)  # leaves the fit's own draws as they are
+    def agreement(self, net, dataset, seed=0) -> float:
+        """Return the fraction of a row's 3 nearest neighbors in a batch of its predicted class."""
+        generator = torch.Generator().manual_seed(seed)  # leaves the fit's own draws as they are
         rows = torch.randperm(len(dataset), generator=generator)
         batch_rows = net.batch_size if net.batch_size > 0 else len(dataset)
         rows = rows[: AGREEMENT_BATCHES * batch_rows]
@@ -142,8 +141,7 @@ class MixNeighbors(LabelCallback):
                 agree.append(same.float().mean(dim=1))
         return torch.cat(agree).mean().item() if agree else 0.0
 
-    @torch.no_grad()
-    def judge(self, net, dataset):
+    def model_losses(self, net, dataset):
         """Write the clean probabilities of a dataset's rows; return its rows and features."""
         criterion, features = net.criterion_, None
         size = len(dataset)
@@ -169,13 +167,10 @@ class MixNeighbors(LabelCallback):
         criterion.clean_probability[rows] = clean_probability(mean_losses, counted)
         return rows, features
 
-    @torch.no_grad()
-    def on_batch_begin(self, net, batch, training=False, **kwargs):
-        """Replace a training batch by its mixtures; the mixing plan travels in the place of y."""
-        super().on_batch_begin(net, **kwargs)
-        epoch = len(net.history)
+    def start_batch(self, net, batch, epoch):
+        """Replace a batch by its mixtures; the mixing plan travels in the place of y."""
         phase = self.phase(epoch)
-        if not training or phase in ("warmup", "unmixed"):
+        if phase in ("warmup", "unmixed"):
             return
         X, rows = as_inputs(batch[0], net.device), to_device(batch[1], net.device)
         if phase == "mixup":
@@ -195,8 +190,8 @@ class MixNeighbors(LabelCallback):
         """Return inputs (M, ...), their rows (M,) and the matrix (B, M) that mixes them."""
         criterion, n_rows = net.criterion_, len(rows)
         if self.neighbors == "batch" or update_targets:
-            module = plain(net.module_).train()
-            with no_trace(module):
+            module = unwrap(net.module_).train()
+            with preserved(module):
                 logits, features = pass_through(net, X, self.layer_)
         if update_targets:
             predicted = at_least_float32(logits).softmax(dim=1)
@@ -207,7 +202,8 @@ class MixNeighbors(LabelCallback):
             positions = nearest(features, self.n_neighbors_)
         else:
             others, positions = self.neighbors_[rows].unique(return_inverse=True)
-            X = torch.cat([X, as_training_inputs(net, self.data_.__getitems__(others.cpu())[0])])
+            found = self.split_.data.__getitems__(others.cpu())[0]
+            X = torch.cat([X, as_training_inputs(net, found)])
             rows, positions = torch.cat([rows, others]), positions + n_rows
         clean = criterion.clean_probability[rows]
         weights = mixing_weights(clean[:n_rows], clean[positions])
@@ -215,30 +211,23 @@ class MixNeighbors(LabelCallback):
         matrix = mixing_matrix(weights, torch.cat([own, positions], dim=1), len(rows))
         return X, rows, matrix
 
-    @torch.no_grad()
-    def on_epoch_end(self, net, **kwargs):
-        """When mixing ends, put back more corrected labels than can have been wrong."""
-        epoch = len(net.history)
+    def end_epoch(self, net, epoch):
+        """When mixing ends, revert more corrected labels than can have been wrong."""
         last = net.max_epochs if self.mix_end is None else min(self.mix_end, net.max_epochs)
         if epoch == last and self.phase(epoch) == "mix":
-            self.put_back(net)
-        super().on_epoch_end(net, **kwargs)
+            self.revert(net)
 
-    def put_back(self, net):
+    def revert(self, net):
         """Leave no more of the training rows' labels corrected than can have been wrong."""
         criterion = net.criterion_
         is_trained = torch.ones_like(criterion.given, dtype=torch.bool)
-        if self.held_out_ is not None:
-            is_trained[torch.as_tensor(self.held_out_.indices)] = False
-        criterion.put_back(self.max_noise_rate, is_trained.nonzero().flatten())
+        if self.split_.held_out is not None:
+            is_trained[torch.as_tensor(self.split_.held_out.indices)] = False
+        criterion.revert(self.max_noise_rate, is_trained.nonzero().flatten())
 
-    def on_train_end(self, net, **kwargs):
-        """Judge rows that no epoch has judged: held-out ones, or all if mixing never began."""
-        with torch.no_grad():
-            self.put_back(net)  # again, or for the first time where training ended while mixing
-        if not self.losses_ or self.held_out_ is not None:
+    def finish(self, net):
+        """Model the losses of rows once more if some were held out, or if mixing never began."""
+        self.revert(net)  # again, or for the first time where training ended while mixing
+        if not self.losses_ or self.split_.held_out is not None:
             self.losses_.clear()
-            self.judge(net, self.data_)
-        del self.layer_, self.is_float64_, self.losses_, self.data_
-        vars(self).pop("neighbors_", None)
-        super().on_train_end(net, **kwargs)
+            self.model_losses(net, self.split_.data)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from sknoisy.base import NoisyLabelClassifier, read_only
+from sknoisy.neighbor_noise import highest_noise_rate
 from sknoisy.parameters import check_choice, check_number
 from sknoisy.synthetic_mix.callback import MixNeighbors
 from sknoisy.user_warnings import warn
@@ -27,10 +28,10 @@ class Schedule(NamedTuple):
 
 
 def auto_schedule(warmup: int, max_epochs: int, start="auto", end="auto", every="auto") -> Schedule:
-    """Return the epochs of mixing and of updates, after the epoch that ends the warm-up."""
+    """Return the epochs of mixing and of updates, after so many of warm-up."""
     last = max_epochs if end == "auto" else min(end, max_epochs)
     if start == "auto":
-        start = min(max(warmup + 1, round(max_epochs / 10)), last)
+        start = min(max(warmup + 2, round(max_epochs / 10)), last)
     if end == "auto":
         enough = start + FEWEST_UPDATES * (1 if every == "auto" else every) - 1
         last = min(max(round(MIXED * max_epochs), enough), max_epochs)
@@ -81,14 +82,13 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         predicts at least 80 % of the 3 nearest neighbours as it does the row, and the net that
         finds the warm-up is reliable: its predictions agree with the labels of held-out rows at
         least 0.7 times as often as its surest tenth makes one expect. Found: `n_neighbors_`.
-    warmup_epochs : 'auto' or int >= 1, default='auto'
-        The first epoch, counted from 1, after the warm-up: the epochs before it train on the given
-        labels. 'auto' ends the warm-up where memorisation sets in: a net of its own, trained on
-        nine tenths of the rows, tells after which epoch the loss on the others was lowest; at most
-        half of all epochs. Found: `warmup_epochs_`.
+    warmup_epochs : 'auto' or int >= 0, default='auto'
+        Epochs on the given labels. 'auto' is the epoch of lowest validation loss: an auxiliary
+        network is trained on 90 % of the rows and validated on the (equally noisy) rest. At most
+        half of `max_epochs`. Found: `warmup_epochs_`.
     mix_start : 'auto' or int >= 1, default='auto'
-        The first epoch of neighbour mixing; random mixup fills the epochs from `warmup_epochs` to
-        it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
+        The first epoch of neighbor mixing, counted from 1; random mixup fills the epochs from the
+        warm-up to it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
     mix_end : 'auto' or int >= 1, default='auto'
         The last epoch of neighbour mixing and of updates; the rows of the epochs after it are as
         they will be in prediction. 'auto' is four fifths of `max_epochs`, or where 10 updates end
@@ -152,8 +152,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     verbose : int, default=0
         1 prints skorch's table, a line an epoch.
     random_state : int, RandomState or None, default=None
-        Decides the initial weights, the order of the batches, the mixing and dropout. numpy's and
-        torch's global generators are left as they were.
+        Decides the initial weights, the order of the batches, dropout and the method's own draws.
+        numpy's and torch's global generators are left as they were.
     checkpoint_dir : None, str or Path, default=None
         A folder for the state after each epoch, of this fit alone. The same call after a crash
         goes on there, and ends as if nothing had happened; other data, parameters or versions are
@@ -184,7 +184,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     n_iter_ : int
         Number of epochs run.
     warmup_epochs_ : int
-        The first epoch after the warm-up.
+        Epochs of the warm-up.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -195,7 +195,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     Notes
     -----
     The authors' setting, for images: ``SyntheticMixClassifier(module, n_neighbors=1,
-    warmup_epochs=10, mix_start=60, mix_end=300, max_epochs=300, max_noise_rate=1.0,
+    warmup_epochs=9, mix_start=60, mix_end=300, max_epochs=300, max_noise_rate=1.0,
     target_momentum=0.9, target_update_every=10, mixup_alpha=1.0, mixup_loss='linear',
     optimizer=torch.optim.SGD, lr=0.02, optimizer__momentum=0.9, optimizer__weight_decay=1e-3,
     batch_size=128, callbacks=[LRScheduler(CosineAnnealingWarmRestarts, T_0=10,
@@ -292,16 +292,16 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     @property
     def n_neighbors_(self):
         """How many neighbours a row was mixed with."""
-        return dict(self._fitted_net().callbacks_)["labels"].n_neighbors_
+        return self._labels.n_neighbors_
 
     @property
     def max_noise_rate_(self):
         """The `max_noise_rate` that fit used: as given, or as found."""
-        return dict(self._fitted_net().callbacks_)["labels"].max_noise_rate
+        return self._labels.max_noise_rate
 
     def _check_params(self):
         check_number(self.n_neighbors, "n_neighbors", Integral, 1, auto=True)
-        check_number(self.warmup_epochs, "warmup_epochs", Integral, 1, auto=True)
+        check_number(self.warmup_epochs, "warmup_epochs", Integral, 0, auto=True)
         check_number(self.mix_start, "mix_start", Integral, 1, auto=True)
         check_number(self.mix_end, "mix_end", Integral, 1, auto=True)
         if "auto" not in (self.mix_start, self.mix_end) and self.mix_end < self.mix_start:
@@ -319,21 +319,21 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
 
     _new_label_callback = staticmethod(MixNeighbors)
 
-    def _label_callback(self, pilot):
+    def _label_callback(self, search, data):
         warmup, is_reliable = self.warmup_epochs, True
         if warmup == "auto":
-            memorisation = pilot.memorisation()
-            warmup, is_reliable = 1 + memorisation.begins, memorisation.is_reliable
+            memorization = search.memorization()
+            warmup, is_reliable = memorization.begins, memorization.is_reliable
         schedule = auto_schedule(
-            warmup, pilot.max_epochs, self.mix_start, self.mix_end, self.target_update_every
+            warmup, search.max_epochs, self.mix_start, self.mix_end, self.target_update_every
         )
         n_neighbors = self.n_neighbors
         if n_neighbors == "auto" and not is_reliable:
             n_neighbors = 1
         max_noise_rate = self.max_noise_rate
         if max_noise_rate == "auto":
-            max_noise_rate = pilot.highest_noise_rate()
-        warn_if_idle(pilot.max_epochs, schedule, self.target_momentum)
+            max_noise_rate = highest_noise_rate(data.X, data.labels, data.weights)
+        warn_if_idle(search.max_epochs, schedule, self.target_momentum)
         return MixNeighbors(
             n_neighbors=n_neighbors,
             warmup_epochs=warmup,

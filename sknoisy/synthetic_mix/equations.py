@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from sknoisy.functional import at_least_float32, weighted_mean
+from sknoisy.functional import BatchLabels, at_least_float32, weighted_mean
 
 EPSILON = 1e-10
 AGREEMENT = 0.8
@@ -20,10 +20,10 @@ FEW_CLASSES = 5
 MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
 
 
-def linear_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Minus the mean probability given to the targets (B, C): bounded, so robust to noise."""
+def linear_loss(logits: Tensor, labels: BatchLabels) -> Tensor:
+    """Minus the mean probability given to the soft labels (B, C): bounded, so robust to noise."""
     p = at_least_float32(logits).softmax(dim=1)
-    return weighted_mean(-(targets * p).sum(dim=1), weights)
+    return weighted_mean(-(labels.targets * p).sum(dim=1), labels.weights)
 
 
 def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -41,7 +41,9 @@ def scale_to_unit(losses: Tensor, counted: Tensor | slice = slice(None)) -> Tens
     return ((losses - low) / (high - low)).clamp(0, 1)
 
 
-def clean_probability(scaled_losses: Tensor, counted: Tensor | slice = slice(None)) -> Tensor:
+def clean_probability(
+    scaled_losses: Tensor, counted: Tensor | slice = slice(None), seed: int = 0
+) -> Tensor:
     """Posterior (n,) that a row belongs to the lower-loss part of a two-Gaussian mixture.
 
     The mixture is fitted to the counted rows. Equal losses say nothing: every row is clean then.
@@ -49,7 +51,7 @@ def clean_probability(scaled_losses: Tensor, counted: Tensor | slice = slice(Non
     of_counted = scaled_losses[counted]
     if of_counted.min() == of_counted.max():
         return torch.ones_like(scaled_losses)
-    mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
+    mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
     column = scaled_losses.double().numpy(force=True)[:, None]
     fitted = of_counted.double().numpy(force=True)[:, None]
     # k-means, which the mixture starts from, refuses scikit-learn's array API dispatch.

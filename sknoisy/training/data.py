@@ -1,8 +1,9 @@
-"""Batches fetched whole: one indexing a batch instead of one a row."""
+"""Batches fetched whole: one indexing operation a batch instead of one a row."""
 
 import multiprocessing
 import threading
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class RowDataset(Dataset):
         return batch[0], rows[0]
 
     def __getitems__(self, indices):
-        # torch's fetcher looks for this method and hands over a whole batch.
+        # torch's fetcher calls this method, where there is one, with a whole batch.
         indices = np.asarray(indices)
         batch = self.X[indices]
         if hasattr(batch, "toarray"):
@@ -45,13 +46,41 @@ class RowDataset(Dataset):
         return [torch.from_numpy(batch), torch.from_numpy(self.rows[indices])]
 
 
+class Split(NamedTuple):
+    """The rows of a fit: all of them, those to train on, and those held out.
+
+    Attributes
+    ----------
+    data : RowDataset
+        All rows.
+    train : RowDataset or torch Subset
+        Those to train on.
+    held_out : torch Subset or None
+        Those that `train_split` holds out.
+    """
+
+    data: RowDataset
+    train: Dataset
+    held_out: Dataset | None
+
+    @classmethod
+    def of(cls, train, held_out) -> "Split":
+        """Return the split into two datasets of one, of which the second may be None."""
+        return cls(getattr(train, "dataset", train), train, held_out)
+
+    @property
+    def train_rows(self) -> torch.Tensor:
+        """The numbers of the rows to train on."""
+        return torch.as_tensor(getattr(self.train, "indices", range(len(self.data))))
+
+
 def stored_type(X):
     """Return the type that batches of X have in memory: images may stay uint8."""
     return np.uint8 if X.dtype == np.uint8 and X.ndim > 2 else np.float32
 
 
 class StackedRows:
-    """Array-like view of two sets of rows, one below the other, that copies neither."""
+    """Array-like view of two sets of rows, stacked vertically, that copies neither."""
 
     def __init__(self, first, second):
         self.parts = first, second
@@ -72,14 +101,14 @@ class StackedRows:
 
 
 def stack_rows(first, second):
-    """Return the rows of two arrays, or of two CSR matrices, one below the other."""
+    """Return the rows of two arrays, or of two CSR matrices, stacked vertically."""
     if hasattr(first, "toarray"):
         return sparse.vstack([first, sparse.csr_matrix(second)], format="csr")
     return StackedRows(first, second.toarray() if hasattr(second, "toarray") else second)
 
 
 def allowed_workers(num_workers: int) -> int:
-    """Return how many DataLoader workers may start here: none inside a worker of joblib's.
+    """Return how many DataLoader workers may start here: none inside a joblib worker.
 
     A process or thread that is itself a worker crashes or hangs when it forks more.
     """
@@ -144,7 +173,7 @@ class BatchLoader(DataLoader):
     """DataLoader whose sampler yields whole batches, see `WholeBatches`.
 
     Takes DataLoader's arguments. Without a `generator`, a loader that does not
-    shuffle uses one of its own, so that prediction leaves torch's generator alone.
+    shuffle uses one of its own, so that prediction leaves torch's generator unchanged.
     Inside a parallel worker it starts no workers, see `allowed_workers`.
     """
 

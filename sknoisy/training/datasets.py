@@ -9,7 +9,7 @@ from sknoisy.training.data import allowed_workers, keep
 
 
 def is_dataset(X) -> bool:
-    """Tell whether X is a torch Dataset, a slice of one, or a list of its items."""
+    """Return whether X is a torch Dataset, a slice of one, or a list of its items."""
     if not (isinstance(X, list) and X):  # scikit-learn's splitting makes a list of a Dataset
         return isinstance(X, Dataset | SliceDataset)
     item, is_pair = X[0], False
@@ -95,7 +95,7 @@ class DatasetRows:
             batch_size=256,
             num_workers=allowed_workers(num_workers),
             collate_fn=keep,
-            generator=torch.Generator(),  # leaves torch's own alone
+            generator=torch.Generator(),  # leaves torch's global one unchanged
         )
         found = [_as_scalar(label) for batch in loader for label in batch]
         is_mixed = len({isinstance(label, str) for label in found}) > 1
@@ -128,7 +128,7 @@ def _as_scalar(label):
 
 
 def _known_labels(dataset):
-    """Return the labels of a Dataset whose class is known to hold them apart, or None."""
+    """Return the labels of a Dataset whose class is known to store them separately, or None."""
     if type(dataset) is TensorDataset:
         return dataset.tensors[1].numpy(force=True)
     is_torchvision = type(dataset).__module__.startswith("torchvision.datasets.")

@@ -1,4 +1,4 @@
-"""Penultimate features, and extra forward passes that leave no trace."""
+"""Penultimate features, and extra forward passes that preserve buffers and generators."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -10,7 +10,7 @@ from sknoisy.functional import at_least_float32
 from sknoisy.training.net import as_inputs
 
 
-def plain(module: nn.Module) -> nn.Module:
+def unwrap(module: nn.Module) -> nn.Module:
     """Return the module that torch.compile wrapped, or the module itself."""
     return getattr(module, "_orig_mod", module)
 
@@ -55,20 +55,20 @@ def logits_and_features(module: nn.Module, X: Tensor, layer: nn.Module) -> tuple
 def pass_through(
     net: NeuralNet, X: Tensor, layer: nn.Module, module: nn.Module | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return logits (B, C) and features (B, D) of a batch: a pass of the net beside its training.
+    """Return logits (B, C) and features (B, D) of a batch, by an extra forward pass.
 
-    As the net's own passes, in its precision and on its device, but of the module as torch.compile
-    found it, or of another `module`, in the mode it is in.
+    It runs in the net's precision and on its device, but through the uncompiled module, or another
+    `module`, in the mode that this is in.
     """
-    module = plain(net.module_) if module is None else module
+    module = unwrap(net.module_) if module is None else module
     with getattr(net, "autocast", nullcontext)():
         logits, features = logits_and_features(module, as_inputs(X, net.device), layer)
     return at_least_float32(logits), at_least_float32(features)
 
 
 @contextmanager
-def no_trace(module: nn.Module):
-    """Put the module's buffers and torch's generators back after the block.
+def preserved(module: nn.Module):
+    """Restore the module's buffers and torch's generators after the block.
 
     A forward pass in train mode inside the block changes no BatchNorm statistics, and the pass
     after it draws the same dropout masks.

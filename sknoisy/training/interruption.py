@@ -1,4 +1,4 @@
-"""Ctrl-C during a fit: whether it was one, and whether others wait for this fit."""
+"""Ctrl-C during a fit: how to detect it, and whether the fit is one of several."""
 
 import dis
 import functools
@@ -7,7 +7,7 @@ import signal
 
 
 def is_raised_by_code(error: KeyboardInterrupt) -> bool:
-    """Tell a `raise KeyboardInterrupt`, by which skorch's callbacks end training, from Ctrl-C."""
+    """Return whether code, such as skorch's callbacks, raised the error, rather than Ctrl-C."""
     handler = signal.getsignal(signal.SIGINT)
     while isinstance(handler, functools.partial):
         handler = handler.func
@@ -25,7 +25,7 @@ def is_raised_by_code(error: KeyboardInterrupt) -> bool:
 
 
 def is_called_by_joblib():
-    """Tell whether this is one of several fits, as in cross-validation, in a worker or not."""
+    """Return whether this is one of several fits, as in cross-validation, in a worker or not."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("joblib."):

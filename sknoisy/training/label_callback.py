@@ -1,16 +1,21 @@
-"""The base of the callbacks that write the table of soft labels."""
+"""The base of the callbacks that write the table of soft labels: what a method fills in."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
+
+from sknoisy.functional import BatchLabels
+from sknoisy.training.data import Split
 
 
-class _Listener:
-    """Hook that calls a callback before the loss; a pickled net's hook is deaf."""
+class _BeforeLoss:
+    """Hook that calls a callback before the loss; a pickled net's hook does nothing."""
 
     def __init__(self, callback=None, net=None):
         self.callback = callback
@@ -23,68 +28,132 @@ class _Listener:
             self.callback.before_loss(self.net, *inputs)
 
     def __reduce__(self):
-        return _Listener, ()
+        return _BeforeLoss, ()
 
 
 class LabelCallback(Callback, ABC):
     """Base of the callbacks that write the table of a `SoftTargetLoss`.
 
-    A method says which loss an epoch has. It writes the labels in skorch's hooks
-    or in `before_loss`, which does nothing by default.
+    A method defines `loss_at`, and those of the hooks `start`, `start_epoch`, `start_batch`,
+    `before_loss`, `end_epoch` and `finish` that it needs, which do nothing here; none calls
+    `super()`. Epochs count from 1. skorch's own hooks, below them, are final.
+
+    Attributes
+    ----------
+    fitted : tuple of str
+        Names of attributes that a finished fit keeps: numbers, text, tensors or modules. Files
+        and pickles hold these and the constructor's parameters, nothing else.
+    warmup_epochs : int
+        Epochs on the given labels, a parameter of each method's callback.
+    split_ : Split or None
+        The rows of the fit, from its first epoch on; None before and after a fit.
     """
 
+    fitted: ClassVar[tuple[str, ...]] = ()
+    warmup_epochs: int
+    split_: Split | None = None
+    is_first_pass_ = False
+
     @abstractmethod
-    def loss_at(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-        """Return the loss ``(logits, targets, weights) -> scalar`` of an epoch, counted from 1."""
+    def loss_at(self, epoch: int) -> Callable[[Tensor, BatchLabels], Tensor]:
+        """Return the loss ``(logits, labels) -> scalar`` of an epoch."""
 
     def phase(self, epoch: int) -> str:
-        """Return the name of the phase of an epoch, counted from 1: 'warmup' or another."""
+        """Return the name of the phase of an epoch: 'warmup' or another."""
         return "warmup" if epoch <= self.warmup_epochs else "refinement"
 
+    def start(self, net: NeuralNet, X) -> None:
+        """Run before the first epoch, with all inputs."""
+
+    def start_epoch(self, net: NeuralNet, epoch: int) -> None:
+        """Run before each epoch, without gradients."""
+
+    def start_batch(self, net: NeuralNet, batch: list, epoch: int) -> None:
+        """Run before each training batch, whose inputs and rows may be replaced."""
+
     def before_loss(self, net: NeuralNet, logits: Tensor, rows: Tensor) -> None:
-        """Run between the forward pass of a training batch and its loss."""
+        """Run between the first forward pass of a training batch and its loss."""
 
-    def checkpoint_state(self) -> dict:
-        """Return what the next epoch depends on beside the net and the criterion."""
-        return {}
+    def end_epoch(self, net: NeuralNet, epoch: int) -> None:
+        """Run after each epoch, without gradients."""
 
-    def restore(self, net, state: dict, dataset_train, dataset_valid) -> None:
-        """Go on, after `on_train_begin`, where `checkpoint_state` was taken."""
-        self.held_out_ = dataset_valid
+    def finish(self, net: NeuralNet) -> None:
+        """Run after the last epoch, without gradients, however training ended."""
 
-    def on_train_begin(self, net, **kwargs):
-        """Listen to the criterion: the loss then reads what this callback wrote."""
-        self.held_out_ = None
-        self.is_first_pass_ = False
-        self.handle_ = net.criterion_.register_forward_pre_hook(_Listener(self, net))
+    def with_companions(self) -> list[tuple[str, Callback]]:
+        """Return the skorch callbacks that the method consists of: this one, and helpers of it."""
+        return [("sknoisy_labels", self)]
 
-    def on_batch_begin(self, net, **kwargs):
+    def state_dict(self) -> dict:
+        """Return what the next epoch depends on, or of a finished fit what it keeps.
+
+        Tensors, numbers, text, and dicts of these. Methods add to it.
+        """
+        state = {name: getattr(self, name, None) for name in self.fitted}
+        for name, value in state.items():
+            if isinstance(value, nn.Module):
+                state[name] = dict(value.state_dict())
+        return state
+
+    def load_state_dict(self, state: dict, net=None, split: Split | None = None) -> None:
+        """Go on where `state_dict` was taken; with neither net nor rows, as after the last epoch.
+
+        A method that keeps a module makes it anew.
+        """
+        for name in self.fitted:
+            setattr(self, name, state[name])
+        self.split_ = split
+
+    def kept(self) -> dict:
+        """Return the attributes that outlive a fit: the parameters and what `fitted` names."""
+        names = {*inspect.signature(type(self).__init__).parameters, *self.fitted}
+        return {name: value for name, value in vars(self).items() if name in names}
+
+    __getstate__ = kept
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Run `before_loss` before the criterion reads the table."""
+        self.handle_ = net.criterion_.register_forward_pre_hook(_BeforeLoss(self, net))
+        self.start(net, X)
+
+    @torch.no_grad()
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Set the loss of the epoch's phase."""
+        epoch = len(net.history)
+        self.split_ = Split.of(dataset_train, dataset_valid)
+        self.start_epoch(net, epoch)
+        net.criterion_.loss = self.loss_at(epoch)
+
+    @torch.no_grad()
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Await the first forward pass of the step."""
         self.is_first_pass_ = True
-
-    def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
-        """Set the loss of the epoch's phase."""
-        self.held_out_ = dataset_valid
-        net.criterion_.loss = self.loss_at(len(net.history))
+        if training:
+            self.start_batch(net, batch, len(net.history))
 
     @torch.no_grad()
     def on_epoch_end(self, net, **kwargs):
-        """Record how many labels have changed, and how sure the soft labels are."""
+        """Record how many labels have changed, and how confident the soft labels are."""
+        self.end_epoch(net, len(net.history))
+        self._record(net)
+
+    def _record(self, net):
         criterion = net.criterion_
-        confidence, believed = criterion.targets[: len(criterion.given)].max(dim=1)
-        changed = (believed != criterion.given).float().mean()
+        confidence, predicted = criterion.targets[: len(criterion.given)].max(dim=1)
+        changed = (predicted != criterion.given).float().mean()
         net.history.record("labels_changed", changed.item())
         net.history.record("confidence", confidence.float().mean().item())
 
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
-        """Give held-out rows the net's own, out-of-sample, prediction."""
+        """Give held-out rows the net's own, out-of-sample, prediction; forget all but `kept`."""
+        if self.split_ is not None:
+            self.finish(net)
         if net.history and "labels_changed" not in net.history[-1]:  # interrupted
-            LabelCallback.on_epoch_end(self, net)
+            self._record(net)
         self.handle_.remove()
-        del self.handle_
-        held_out, self.held_out_ = self.held_out_, None
-        if held_out is not None:
-            targets = net.criterion_.targets
+        if self.split_ is not None and self.split_.held_out is not None:
+            held_out, targets = self.split_.held_out, net.criterion_.targets
             predicted = torch.as_tensor(net.predict_proba(held_out))
             targets[torch.as_tensor(held_out.indices)] = predicted.to(targets)
+        self.__dict__ = self.kept()

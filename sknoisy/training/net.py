@@ -36,18 +36,18 @@ def resolve_device(device) -> torch.device:
 
 
 def find_augmentation(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
-    """Return the transform of the net's callback 'augment', if it has one."""
-    callback = dict(net.callbacks_).get("augment")
+    """Return what augments the net's training batches, or None."""
+    callback = dict(net.callbacks_).get("sknoisy_augment")
     return None if callback is None else callback.transform
 
 
 def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
     """Return a batch as the network sees it in training: on the device, and augmented."""
     X = as_inputs(X, net.device)
-    transform = find_augmentation(net)
-    if transform is None:
+    augmentation = find_augmentation(net)
+    if augmentation is None:
         return X
-    moved = transform(X)
+    moved = augmentation(X)
     is_batch = isinstance(moved, Tensor) and moved.ndim == X.ndim and len(moved) == len(X)
     if not is_batch or moved.dtype != X.dtype or moved.device != X.device:
         got = type(moved).__name__
@@ -68,11 +68,14 @@ class InnerNet(NeuralNet):
     amp : False, 'bf16' or 'fp16', default=False
         Whether the module's passes run under autocast. With 'fp16' the gradients that flow back
         into the module are scaled up, so that small ones survive, and the optimizer undoes it.
+    checkpoint : Checkpoint or None, default=None
+        Says where an interrupted fit goes on; one of the callbacks.
     """
 
-    def __init__(self, *args, amp=False, **kwargs):
+    def __init__(self, *args, amp=False, checkpoint=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.amp = amp
+        self.checkpoint = checkpoint
         self.interrupted_ = False
         device = torch.device(self.device).type
         self.scaler = torch.amp.GradScaler(device) if amp == "fp16" else None
@@ -87,18 +90,19 @@ class InnerNet(NeuralNet):
         """By how much gradients of the module's parameters are too large."""
         return 1.0 if self.scaler is None else self.scaler.get_scale()
 
+    @property
+    def label_callback(self):
+        """The callback that writes the table of soft labels."""
+        return dict(self.callbacks_)["sknoisy_labels"]
+
     def torch_compile(self, module, name):
         """Compile the module alone: a callback swaps the criterion's loss between phases."""
         return module if name == "criterion" else super().torch_compile(module, name)
 
     def fit_loop(self, X, y=None, epochs=None, **kwargs):
-        """Train; note an interruption by Ctrl-C, of which skorch would not say a word.
-
-        A callback 'checkpoint' says how many epochs an interrupted fit has done.
-        """
-        folder = getattr(dict(self.callbacks_).get("checkpoint"), "folder", None)
-        if folder is not None:
-            epochs = self.max_epochs - folder.epochs_done
+        """Train; note an interruption by Ctrl-C, of which skorch would not say a word."""
+        if self.checkpoint is not None and self.checkpoint.epochs_done:
+            epochs = self.max_epochs - self.checkpoint.epochs_done
         try:
             return super().fit_loop(X, y, epochs, **kwargs)
         except KeyboardInterrupt as error:
@@ -110,9 +114,8 @@ class InnerNet(NeuralNet):
     def get_split_datasets(self, X, y=None, **kwargs):
         """Return the rows to train on and those held out; go on where a checkpoint says."""
         split = super().get_split_datasets(X, y, **kwargs)
-        checkpoint = dict(self.callbacks_).get("checkpoint")
-        if checkpoint is not None:
-            checkpoint.restore(self, *split)
+        if self.checkpoint is not None:
+            self.checkpoint.restore(self, *split)
         return split
 
     def infer(self, x, **fit_params):
@@ -143,7 +146,7 @@ class InnerNet(NeuralNet):
 
 
 class Augment(Callback):
-    """Transform each training batch, before callbacks that mix it or add rows.
+    """Augment each training batch, before callbacks that mix it or add rows.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ except ImportError:  # before scikit-learn 1.9
         return method
 
 
-class Listeners:
-    """The scikit-learn callbacks that were set on an estimator, told of each epoch of a fit.
+class CallbackAdapter:
+    """Runs the scikit-learn callbacks that were set on an estimator, epoch by epoch.
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ class Listeners:
             self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
 
     def skorch_callbacks(self):
-        """Return the skorch callbacks that the net needs: one, or none if nobody listens."""
-        return [] if self.context is None else [("listeners", TellEpochs(self))]
+        """Return the skorch callbacks that the net needs: one, or none without any set."""
+        return [] if self.context is None else [("sknoisy_sklearn_callbacks", EpochHooks(self))]
 
     def begin_epoch(self):
-        """Tell that an epoch begins."""
+        """Run the hooks at the beginning of an epoch."""
         self.task = self.context.subcontext(task_name="epoch")
         self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
     def end_epoch(self, net):
-        """Tell that an epoch is over; scorers get an estimator that holds the net as it is."""
+        """Run the hooks at the end of an epoch; scorers get an estimator with the net as it is."""
         self.task.call_on_fit_task_end(
             estimator=self.estimator,
             reconstruction_attributes=lambda: {"net_": net},
@@ -53,7 +53,7 @@ class Listeners:
         )
 
     def end(self):
-        """Tell that the fit is over."""
+        """Run the hooks at the end of the fit."""
         if self.context is not None:
             self.context.call_on_fit_task_end(
                 estimator=self.estimator,
@@ -62,21 +62,21 @@ class Listeners:
             )
 
 
-class TellEpochs(Callback):
-    """Tell the listeners of each epoch; a pickled or copied net has none."""
+class EpochHooks(Callback):
+    """skorch's hooks that run an adapter's; those of a pickled or copied net do nothing."""
 
-    def __init__(self, listeners=None):
-        self.listeners = listeners
+    def __init__(self, adapter=None):
+        self.adapter = adapter
 
     def on_epoch_begin(self, net, **kwargs):
-        """Tell that an epoch begins."""
-        if self.listeners is not None:
-            self.listeners.begin_epoch()
+        """Run the hooks at the beginning of an epoch."""
+        if self.adapter is not None:
+            self.adapter.begin_epoch()
 
     def on_epoch_end(self, net, **kwargs):
-        """Tell that an epoch is over."""
-        if self.listeners is not None:
-            self.listeners.end_epoch(net)
+        """Run the hooks at the end of an epoch."""
+        if self.adapter is not None:
+            self.adapter.end_epoch(net)
 
     def __reduce__(self):
-        return TellEpochs, ()
+        return EpochHooks, ()

@@ -1,39 +1,40 @@
-"""How long to train, and how long of it on the given labels: until memorisation sets in.
+"""How long to train, and how long of it on the given labels: until memorization sets in.
 
-A label that the other rows cannot foretell has to be learned by heart, and from then on the loss
-on rows held out rises. Their labels are as noisy as the others: no clean ones are needed. The
-rule is early stopping's (L. Prechelt, "Early Stopping - But When?", 1998), used here not to end
-the training but to begin the corrections.
+Labels that do not generalize have to be memorized, and from then on the loss on held-out rows
+rises. Their labels are as noisy as the others: no clean ones are needed. The rule is that of early
+stopping (L. Prechelt, "Early Stopping - But When?", 1998), used here not to end the training but
+to begin the label correction.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from skorch.utils import to_device
 from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32, soft_cross_entropy
-from sknoisy.neighbor_noise import highest_noise_rate
 from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.recipe import NetRecipe, label_split
+from sknoisy.training.seeds import MAX_SEED, seeded
 
 HELD_OUT_ROWS = 10  # one row in so many
 RELIABLE = 0.7  # 0.6 on CIFAR-10's human labels, 0.8 to 1 on digits with 20 to 80 % flipped
-SURE_ROWS = 0.1  # the share of rows whose classes are taken for known
+TOP_FRACTION = 0.1  # the fraction of rows whose classes are taken for known
 FEWEST_ROWS = 50  # fewer leave too few to hold out
 PATIENT_STEPS = 110  # without a better loss, after which the search ends
 PATIENT_EPOCHS = 5  # but at least
 FEWEST_EPOCHS, MOST_EPOCHS, STEPS_A_CLASS = 50, 200, 100  # of a whole fit
 
 
-class Memorisation(NamedTuple):
-    """What a pilot found about the training that is to come.
+class Memorization(NamedTuple):
+    """What the warm-up search found.
 
     Attributes
     ----------
@@ -43,7 +44,7 @@ class Memorisation(NamedTuple):
         Epochs from there in which the loss on the training rows falls to a half; infinity where
         it does not, or where the search ended there; None where nothing was searched.
     reliability : float
-        How often the predictions for held-out rows agreed with the given labels, divided by the
+        Agreement of the predictions for held-out rows with the given labels, divided by the
         confidence that a tenth of them exceed. That is about 1 where each row's class is known and
         only its label uncertain, whatever the noise, and less where the class itself is.
     """
@@ -54,7 +55,7 @@ class Memorisation(NamedTuple):
 
     @property
     def is_reliable(self) -> bool:
-        """Whether predictions are to be believed rather than labels."""
+        """Whether predictions are more reliable than labels."""
         return self.reliability >= RELIABLE
 
 
@@ -69,14 +70,13 @@ class GivenLabels(LabelCallback):
         """Return 'warmup': there is nothing else."""
         return "warmup"
 
-    def on_epoch_begin(self, net, **kwargs):
+    def start_epoch(self, net, epoch):
         """Forget the predictions of the last epoch."""
-        super().on_epoch_begin(net, **kwargs)
         self.seen_ = []
 
     @torch.no_grad()
     def on_batch_end(self, net, batch, training=False, y_pred=None, **kwargs):
-        """Remember how sure the predictions for held-out rows are, and whether they agree."""
+        """Keep the confidence of predictions for held-out rows, and whether they agree."""
         if training:
             return
         rows = to_device(batch[1], net.device)
@@ -86,9 +86,8 @@ class GivenLabels(LabelCallback):
         weights = torch.ones_like(confidence) if weights is None else weights.to(confidence)
         self.seen_.append(torch.stack([confidence, hits, weights]).cpu())
 
-    def on_epoch_end(self, net, **kwargs):
+    def end_epoch(self, net, epoch):
         """Record how reliable the predictions were."""
-        super().on_epoch_end(net, **kwargs)
         net.history.record("reliability", reliability(*torch.cat(self.seen_, dim=1)))
 
 
@@ -100,7 +99,7 @@ def reliability(confidence: Tensor, hits: Tensor, weights: Tensor) -> float:
     counted = weights > 0
     if not counted.any():
         return 1.0
-    high = np.quantile(confidence[counted], 1 - SURE_ROWS)
+    high = np.quantile(confidence[counted], 1 - TOP_FRACTION)
     return float((hits * weights).sum() / weights.sum() / high)
 
 
@@ -119,14 +118,13 @@ def halving_epochs(losses: Sequence[float]) -> float:
 
 
 @dataclass
-class Pilot:
-    """What a method may ask about the training that is to come, before it begins.
+class WarmupSearch:
+    """The search for the epoch after which a network begins to memorize the given labels.
 
     Parameters
     ----------
-    make_net : callable
-        Returns a new net, given its number of epochs, a label callback, other callbacks and a
-        `train_split` for estimators that have none.
+    recipe : NetRecipe
+        Of the fit that is to come.
     X : array-like of shape (n_rows, ...) or CSR matrix
         The inputs.
     labels : ndarray of shape (n_labels,)
@@ -135,57 +133,67 @@ class Pilot:
         What each of these rows weighs.
     max_epochs : int
         Epochs of the whole fit.
-    steps_per_epoch : int
-        Batches in an epoch.
-    found : Memorisation or tuple of its values or None, default=None
+    train_split : callable or None
+        The estimator's own; None holds a tenth of the labeled rows out.
+    seed : int
+        Of the fit; the search draws its own from it.
+    found : Memorization or tuple of its values or None, default=None
         What the search found, here or in an interrupted fit.
     """
 
-    make_net: Callable[..., NeuralNet]
+    recipe: NetRecipe
     X: object
     labels: np.ndarray
     weights: Tensor | None
     max_epochs: int
-    steps_per_epoch: int
+    train_split: object
+    seed: int
     found: tuple | None = None
 
     def epochs_of(self, steps: int) -> int:
         """Return how many epochs hold about so many steps, at least 1."""
-        return max(1, round(steps / self.steps_per_epoch))
+        return max(1, round(steps / self.recipe.steps_per_epoch))
 
-    def memorisation(self) -> Memorisation:
-        """Return when memorisation sets in, how fast, and what the network knows by then.
+    def memorization(self) -> Memorization:
+        """Return when memorization sets in, how fast, and what the network has learned by then.
 
-        A net of its own is trained for it, until the loss on held-out rows has not fallen for 110
-        steps and 5 epochs; at most half of all epochs. Fewer than 50 rows leave too few to hold
-        out: then it begins after 20 steps.
+        An auxiliary network is trained for it, until the loss on held-out rows has not fallen for
+        110 steps and 5 epochs; at most half of all epochs. Fewer than 50 rows leave too few to
+        hold out: then it begins after 20 steps.
         """
         if self.found is None:
             limit = self.max_epochs // 2
             if limit > 1 and len(self.labels) >= FEWEST_ROWS:
                 self.found = self._train(limit)
             else:
-                self.found = Memorisation(max(1, min(self.epochs_of(20), limit)))
-        return Memorisation(*self.found)
-
-    def highest_noise_rate(self) -> float:
-        """Return the share of labels that can be wrong, as nearest neighbours tell."""
-        return highest_noise_rate(self.X, self.labels, self.weights)
+                self.found = Memorization(max(1, min(self.epochs_of(20), limit)))
+        return Memorization(*self.found)
 
     def _train(self, limit):
-        patience = max(PATIENT_EPOCHS, math.ceil(PATIENT_STEPS / self.steps_per_epoch))
-        stop = ("stop", EarlyStopping(patience=patience))
-        net = self.make_net(limit, GivenLabels(), [stop], self.hold_out)
-        net.fit(self.X, np.arange(self.X.shape[0]))
+        patience = max(PATIENT_EPOCHS, math.ceil(PATIENT_STEPS / self.recipe.steps_per_epoch))
+        seed = np.random.RandomState(self.seed).randint(MAX_SEED)  # the fit's own draws stay
+        split = label_split(self.train_split, self.labels) or partial(self.hold_out, seed)
+        with seeded(seed, self.recipe.device):
+            net = self.recipe.search_net(
+                self.recipe.criterion(self.labels, self.weights),
+                [
+                    ("stop", EarlyStopping(patience=patience)),
+                    *self.recipe.augment(),
+                    *GivenLabels().with_companions(),
+                ],
+                max_epochs=limit,
+                train_split=split,
+            )
+            net.fit(self.X, np.arange(self.X.shape[0]))
         if net.interrupted_:  # nothing is fitted yet that could be kept
             raise KeyboardInterrupt
         held_out = np.array(net.history[:, "valid_loss"], dtype=float)
         best = int(np.nan_to_num(held_out, nan=np.inf, posinf=np.inf).argmin())
         halving = halving_epochs(net.history[best:, "train_loss"])
-        return Memorisation(best + 1, halving, net.history[best, "reliability"])
+        return Memorization(best + 1, halving, net.history[best, "reliability"])
 
-    def hold_out(self, dataset, y=None):
-        """Split a tenth of the labelled rows off, drawn by numpy's global generator."""
-        order = np.random.permutation(len(self.labels))  # noqa: NPY002 - the one that fit seeds
+    def hold_out(self, seed, dataset, y=None):
+        """Split a tenth of the labeled rows off."""
+        order = np.random.RandomState(seed).permutation(len(self.labels))
         n_held_out = len(self.labels) // HELD_OUT_ROWS
         return Subset(dataset, order[n_held_out:]), Subset(dataset, order[:n_held_out])

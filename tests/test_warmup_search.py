@@ -1,4 +1,4 @@
-"""The pilot that finds when memorisation sets in."""
+"""The search for the epoch when memorization sets in."""
 
 from types import SimpleNamespace
 
@@ -11,11 +11,12 @@ from skorch.history import History
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
+from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.targets import SoftTargetLoss
 from sknoisy.training.warmup_search import (
     GivenLabels,
-    Memorisation,
-    Pilot,
+    Memorization,
+    WarmupSearch,
     auto_max_epochs,
     halving_epochs,
     reliability,
@@ -29,12 +30,12 @@ def noisy():
 
 
 def spied(clf):
-    """Return the estimator and a list that will hold the pilots it was given."""
+    """Return the estimator and a list that will hold the searches it was given."""
     seen, make = [], clf._label_callback
 
-    def watch(pilot):
-        seen.append(pilot)
-        return make(pilot)
+    def watch(search, data):
+        seen.append(search)
+        return make(search, data)
 
     clf._label_callback = watch
     return clf, seen
@@ -55,27 +56,23 @@ def test_a_found_warmup_trains_like_the_same_number_given(noisy):
         np.testing.assert_array_equal(found.predict_proba(noisy[0]), given.predict_proba(noisy[0]))
 
 
-def test_the_faster_a_network_memorises_the_earlier_the_warmup_ends(noisy):
+def test_the_faster_a_network_memorizes_the_earlier_the_warmup_ends(noisy):
     params = {"max_epochs": 60, "random_state": 0}
     fast = ALRClassifier(lr=0.01, **params).fit(*noisy).warmup_epochs_
     slow = ALRClassifier(lr=0.0005, **params).fit(*noisy).warmup_epochs_
     assert 1 <= fast < slow <= 30
 
 
-def test_a_pilot_ends_soon_after_the_lowest_loss_and_leaves_the_network_alone(noisy):
-    class Spy(ALRClassifier):
-        def _label_callback(self, pilot):
-            make, self.nets_ = pilot.make_net, []
+def test_a_search_ends_soon_after_the_lowest_loss_and_leaves_the_network_alone(noisy, monkeypatch):
+    nets, make = [], NetRecipe.search_net
 
-            def remember(*args):
-                self.nets_.append(make(*args))
-                return self.nets_[-1]
+    def remember(*args, **params):
+        nets.append(make(*args, **params))
+        return nets[-1]
 
-            pilot.make_net = remember
-            return super()._label_callback(pilot)
-
-    clf = Spy(lr=0.01, max_epochs=200, random_state=0).fit(*noisy)
-    (net,) = clf.nets_
+    monkeypatch.setattr(NetRecipe, "search_net", remember)
+    clf = ALRClassifier(lr=0.01, max_epochs=200, random_state=0).fit(*noisy)
+    (net,) = nets
     losses = net.history[:, "valid_loss"]
     assert clf.warmup_epochs_ == 1 + int(np.argmin(losses))
     assert len(losses) <= clf.warmup_epochs_ + 110 // 3 + 1 < 100
@@ -94,21 +91,22 @@ def test_rows_of_train_split_are_the_yardstick_where_there_is_one(noisy):
             return super().__call__(dataset, y, groups)
 
     ALRClassifier(max_epochs=8, train_split=Split(5), random_state=0).fit(*noisy)
-    assert calls == [300, 300]  # the pilot's and the fit's
+    assert calls == [300, 300]  # the search's and the fit's
 
 
-def test_few_rows_or_epochs_need_no_pilot():
-    def fail(*args):
-        raise AssertionError("a pilot was trained")
+def test_few_rows_or_epochs_need_no_search():
+    def search(n_rows, max_epochs, steps_per_epoch):
+        recipe = SimpleNamespace(steps_per_epoch=steps_per_epoch)  # would fail to make a net
+        X, labels = np.zeros((n_rows, 2)), np.zeros(n_rows)
+        return WarmupSearch(recipe, X, labels, None, max_epochs, None, seed=0)
 
-    few_rows = Pilot(fail, np.zeros((40, 2)), np.zeros(40), None, 100, steps_per_epoch=1)
-    assert few_rows.memorisation() == (20, None, 1.0)
-    few_epochs = Pilot(fail, np.zeros((400, 2)), np.zeros(400), None, 3, steps_per_epoch=4)
-    assert few_epochs.memorisation().begins == 1
+    assert search(40, 100, 1).memorization() == (20, None, 1.0)
+    few_epochs = search(400, 3, 4)
+    assert few_epochs.memorization().begins == 1
     assert [few_epochs.epochs_of(steps) for steps in (1, 8, 65)] == [1, 2, 16]
 
 
-def test_a_diverging_pilot_ends_the_warmup_after_one_epoch(noisy):
+def test_a_diverging_search_ends_the_warmup_after_one_epoch(noisy):
     X, y = noisy
     with pytest.warns(UserWarning, match="Lower lr"):
         clf = ALRClassifier(optimizer=torch.optim.SGD, lr=1e30, max_epochs=6, random_state=0).fit(
@@ -117,11 +115,11 @@ def test_a_diverging_pilot_ends_the_warmup_after_one_epoch(noisy):
     assert clf.warmup_epochs_ == 1
 
 
-def memorisation_of(X, y):
+def memorization_of(X, y):
     clf, seen = spied(ALRClassifier(max_epochs=40, random_state=0))
     clf.fit(X.astype(np.float32), y)
-    (pilot,) = seen
-    return pilot.memorisation()
+    (search,) = seen
+    return search.memorization()
 
 
 def test_noise_leaves_predictions_reliable_and_unknown_classes_do_not():
@@ -129,9 +127,9 @@ def test_noise_leaves_predictions_reliable_and_unknown_classes_do_not():
     half = np.arange(1000) < 500
     rng = np.random.default_rng(0)
     for noise in (0.0, 0.3, 0.6):
-        assert memorisation_of(X, symmetric_noise(y, noise, random_state=0)).reliability > 0.8
+        assert memorization_of(X, symmetric_noise(y, noise, random_state=0)).reliability > 0.8
     X[half] = 20 + rng.normal(size=(500, 8))  # tells nothing of their class
-    assert memorisation_of(X, y).reliability < 0.7
+    assert memorization_of(X, y).reliability < 0.7
 
 
 def test_rows_that_weigh_nothing_are_not_asked_how_sure_predictions_are():
@@ -157,7 +155,7 @@ def test_the_reliability_is_that_of_rows_that_weigh():
     def found(y, weights=None):
         clf, seen = spied(ALRClassifier(max_epochs=20, random_state=0))
         clf.fit(X.astype(np.float32), y, weights)
-        return seen[0].memorisation()
+        return seen[0].memorization()
 
     np.testing.assert_allclose(found(wrong, weights), found(y, weights), rtol=1e-4)
     assert found(wrong).reliability < found(wrong, weights).reliability
@@ -167,7 +165,7 @@ def test_a_network_without_dropout_memorises_faster(noisy):
     def halving(**params):
         clf, seen = spied(ALRClassifier(max_epochs=60, random_state=0, **params))
         clf.fit(*noisy)
-        return seen[0].memorisation().halving_epochs
+        return seen[0].memorization().halving_epochs
 
     assert halving(module__dropout=0.0) < halving() < np.inf
 
@@ -182,19 +180,19 @@ def test_the_epochs_in_which_a_loss_halves_are_read_off_its_ends():
 
 def test_labels_are_corrected_before_they_are_memorised():
     def half_life(*args):
-        return np.log(0.5) / np.log(auto_momentum(100, Memorisation(5, *args)))
+        return np.log(0.5) / np.log(auto_momentum(100, Memorization(5, *args)))
 
     assert half_life(80.0) == pytest.approx(8)  # a tenth
     assert half_life(80.0, 0.5) == pytest.approx(16)  # a fifth where predictions are unreliable
     assert half_life(10.0, 0.5) == pytest.approx(6.6)
-    assert auto_momentum(100, Memorisation(5, 1.0)) == 0.7
-    assert auto_momentum(100, Memorisation(5, np.inf)) == 0.97
-    assert auto_momentum(12, Memorisation(5, np.inf)) == pytest.approx(0.5 ** (1 / 4))
-    X, y = make_blobs(40, 3, centers=2, random_state=0)  # too few rows for a pilot
+    assert auto_momentum(100, Memorization(5, 1.0)) == 0.7
+    assert auto_momentum(100, Memorization(5, np.inf)) == 0.97
+    assert auto_momentum(12, Memorization(5, np.inf)) == pytest.approx(0.5 ** (1 / 4))
+    X, y = make_blobs(40, 3, centers=2, random_state=0)  # too few rows for a search
     assert ALRClassifier(random_state=0, max_epochs=100).fit(X, y).momentum_ == 0.9
 
 
-def test_samplers_made_for_all_rows_stay_out_of_the_pilot(noisy):
+def test_samplers_made_for_all_rows_stay_out_of_the_search(noisy):
     sampler = torch.utils.data.WeightedRandomSampler(np.ones(300), 300)
     for params in (
         {"iterator_train__sampler": sampler, "iterator_train__shuffle": False},

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import skorch
+from conftest import METHODS
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier
 
 callback = pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
-METHODS = [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier]
 pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows", "ignore:target_momentum")
 
 

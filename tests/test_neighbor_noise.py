@@ -9,9 +9,8 @@ from skorch.dataset import ValidSplit
 from torch.utils.data import TensorDataset
 
 from sknoisy import MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.metalabelnet.callback import GenerateLabels
 from sknoisy.metalabelnet.losses import cross_entropy_share
-from sknoisy.metalabelnet.noise_estimate import class_shares, limit_noise, noise_rate
+from sknoisy.metalabelnet.noise_estimate import class_priors, limit_noise, noise_rate_from_accuracy
 from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.neighbor_noise import highest_noise_rate, highest_noise_rate_near
 from sknoisy.noise import pair_noise, symmetric_noise
@@ -176,21 +175,18 @@ def test_trusted_rows_are_no_witnesses_and_classes_count_by_their_true_shares():
     given = even_to_next(y, 0.4, random_state=0)
     rows = np.concatenate([X, X_meta, X_meta + 1e-3])
     labels = np.concatenate([given, y_meta, y_meta])
-    pinned = np.arange(len(X), len(rows))
-    trusted = TrustedRows(rows[pinned], labels[pinned])
-    callback = GenerateLabels(trusted=trusted, pinned=pinned, max_noise_rate="auto")
-    shares = torch.ones(6, dtype=torch.float64) / 6
-    found = callback.noise_rate_near_trusted(
-        torch.from_numpy(labels), rows, torch.ones(len(rows)), shares
-    )
+    indices = np.arange(len(X), len(rows))
+    trusted = TrustedRows(rows[indices], labels[indices], indices)
+    priors = torch.ones(6, dtype=torch.float64) / 6
+
+    def bound():
+        return trusted.neighbor_bound(rows, torch.from_numpy(labels), torch.ones(len(rows)), priors)
+
     wrong = (given != y).mean()
-    assert wrong - 0.02 <= found <= wrong + 0.06
+    assert wrong - 0.02 <= bound() <= wrong + 0.06
     assert highest_noise_rate_near(X_meta, y_meta, X, given) < wrong - 0.03
-    callback.pinned = None
-    found = callback.noise_rate_near_trusted(
-        torch.from_numpy(labels), rows, torch.ones(len(rows)), shares
-    )
-    assert found < 0.5 * wrong
+    trusted.indices = None
+    assert bound() < 0.5 * wrong
 
 
 def test_one_row_asked_again_is_one_witness():
@@ -239,7 +235,7 @@ def test_labels_beside_trusted_rows_decide_how_they_are_learned(blobs, given_wei
     def fit(labels, **params):
         labels = np.where(trusted, true, labels)
         clf = MetaLabelNetClassifier(**fast, **params).fit(X, labels, trusted=trusted)
-        return clf.predict_proba(X), clf.cross_entropy_share_, clf.max_noise_rate_
+        return clf.predict_proba(X), clf.cross_entropy_share_, clf.noise_rate_
 
     found, share, rate = fit(y)
     free, _, by_accuracy = fit(y, max_noise_rate=1.0)
@@ -257,7 +253,7 @@ def test_labels_beside_trusted_rows_decide_how_they_are_learned(blobs, given_wei
 
 def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
     X, y, true = blobs
-    fast = {"max_epochs": 12, "warmup_epochs": 2, "mix_start": 3, "target_update_every": 1}
+    fast = {"max_epochs": 12, "warmup_epochs": 1, "mix_start": 3, "target_update_every": 1}
     fast |= {"target_momentum": 0.5, "random_state": 0}
     free = SyntheticMixClassifier(**fast, max_noise_rate=1.0).fit(X, y)
     assert (free.soft_labels_.argmax(1) != y).mean() > 0.2
@@ -276,7 +272,7 @@ def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
 @pytest.mark.parametrize("folds", [2, 5])
 def test_rows_held_out_and_an_early_end_leave_the_limit_in_force(blobs, folds):
     X, y, _ = blobs
-    fast = {"max_epochs": 12, "warmup_epochs": 2, "mix_start": 3, "target_update_every": 1}
+    fast = {"max_epochs": 12, "warmup_epochs": 1, "mix_start": 3, "target_update_every": 1}
     fast |= {"random_state": 0, "train_split": ValidSplit(KFold(folds))}  # the first ones
     clf = SyntheticMixClassifier(**fast, max_noise_rate=0.1)
     trained = np.arange(len(y)) >= len(y) // folds
@@ -289,7 +285,7 @@ def test_rows_held_out_and_an_early_end_leave_the_limit_in_force(blobs, folds):
 
 def test_rows_that_weigh_nothing_get_their_label_back(blobs):
     X, y, _ = blobs
-    fast = {"max_epochs": 12, "warmup_epochs": 2, "mix_start": 3, "target_update_every": 1}
+    fast = {"max_epochs": 12, "warmup_epochs": 1, "mix_start": 3, "target_update_every": 1}
     weights = np.arange(len(y)) % 3
     clf = SyntheticMixClassifier(**fast, max_noise_rate=0.1, random_state=0)
     moved = clf.fit(X, y, sample_weight=weights).soft_labels_[np.arange(len(y)), y] < 1
@@ -311,30 +307,30 @@ def counts_of(shares, right, rate, n=100_000):
 
 
 @pytest.mark.parametrize("trusted", [(500, 500, 500), (900, 500, 100)])
-def test_class_shares_and_noise_are_told_however_trusted_rows_were_drawn(trusted):
+def test_class_priors_and_noise_are_told_however_trusted_rows_were_drawn(trusted):
     shares = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
     counts, predicted = counts_of(shares.tolist(), 0.8, 0.3)
     confusion = torch.tensor(trusted)[:, None] * predicted
-    found, given = class_shares(counts, confusion), counts.sum(0) / counts.sum()
+    found, given = class_priors(counts, confusion), counts.sum(0) / counts.sum()
     assert found.sum() == pytest.approx(1)
     assert (found - shares).abs().sum() < 0.75 * (given - shares).abs().sum()
-    rate = noise_rate(counts, confusion, shares)
+    rate = noise_rate_from_accuracy(counts, confusion, shares)
     assert 0.3 < rate < 0.3 + 0.06  # a standard error above
-    assert noise_rate(counts, confusion / 20, shares) > rate
+    assert noise_rate_from_accuracy(counts, confusion / 20, shares) > rate
 
 
 def test_trusted_rows_no_better_than_chance_leave_any_noise_possible():
     counts, predicted = counts_of((0.5, 0.5), 0.5, 0.2)
-    assert noise_rate(counts, 50 * predicted, torch.tensor([0.5, 0.5])) == 1
+    assert noise_rate_from_accuracy(counts, 50 * predicted, torch.tensor([0.5, 0.5])) == 1
     clean, predicted = counts_of((0.5, 0.5), 0.9, 0.0)
-    assert noise_rate(clean, 1e9 * predicted, torch.tensor([0.5, 0.5])) < 1e-3
+    assert noise_rate_from_accuracy(clean, 1e9 * predicted, torch.tensor([0.5, 0.5])) < 1e-3
 
 
 def test_no_rows_say_nothing():
     nothing, confusion = torch.zeros(2, 2), torch.tensor([[9.0, 1.0], [1.0, 9.0]])
-    shares = class_shares(nothing, confusion)
+    shares = class_priors(nothing, confusion)
     assert shares.tolist() == [0.5, 0.5]
-    assert noise_rate(nothing, confusion, shares) == 1
+    assert noise_rate_from_accuracy(nothing, confusion, shares) == 1
     assert torch.equal(limit_noise(nothing, 0.1), nothing)
 
 

@@ -1,0 +1,118 @@
+"""The label network: soft labels from features of the warmed-up classifier and given labels."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from sknoisy.training.features import find_feature_layer, pass_through, unwrap
+from sknoisy.user_warnings import warn
+
+
+class LabelNetwork(nn.Module):
+    """A linear label network on cached features.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, D)
+        Of all rows, computed when the warm-up ends.
+    offsets : Tensor of shape (n, C)
+        What each row's given label adds to its logits; 0 for rows without one.
+    linear : nn.Linear
+        From features to logits of labels: what is learned.
+    """
+
+    def __init__(self, features: Tensor, offsets: Tensor, linear: nn.Linear):
+        super().__init__()
+        self.register_buffer("features", features)
+        self.register_buffer("offsets", offsets)
+        self.linear = linear
+
+    def forward(self, rows: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return the logits (B, C) of the labels of rows (B,), by cached or other features."""
+        features = self.features[rows] if features is None else features
+        return self.linear(features) + self.offsets[rows]
+
+
+def given_offsets(log_transition: Tensor, given: Tensor, n_rows: int, weight: float) -> Tensor:
+    """Return what given labels (n_given,) add to the logits (n_rows, C): the rule of Bayes.
+
+    ``weight * log T[c, given]`` of the noise transition matrix T (class, given label).
+    """
+    offsets = log_transition.new_zeros(n_rows, len(log_transition))
+    offsets[: len(given)] = weight * log_transition.T[given]
+    return offsets
+
+
+def new_linear(features: Tensor, head: nn.Module, like: Tensor, *, start: str) -> nn.Linear:
+    """Return the linear layer of a label network for features (n, D), in the type of `like` (n, C).
+
+    Its weights are those of the classifier's `head` where `start` is 'classifier' and shapes agree.
+    """
+    linear = nn.Linear(features.shape[1], like.shape[1], dtype=like.dtype)
+    shapes = [p.shape for p in head.state_dict().values()]
+    is_alike = shapes == [p.shape for p in linear.state_dict().values()]
+    if start == "classifier" and is_alike:  # a named layer may be no head
+        linear.load_state_dict(head.state_dict())
+    return linear.to(features.device)
+
+
+def linear_from(state: dict) -> nn.Linear:
+    """Return the linear layer that has a state dict's weights."""
+    weight = state["weight"]
+    linear = nn.Linear(*weight.shape[::-1], dtype=weight.dtype)
+    linear.load_state_dict(state)
+    return linear
+
+
+class FrozenFeatures:
+    """The warmed-up network as it is: features of inputs that augmentation changes.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; a copy is kept.
+    feature_layer : str or None
+        As in `MetaLabelNetClassifier`.
+    """
+
+    def __init__(self, module: nn.Module, feature_layer):
+        self.module = deepcopy(unwrap(module)).eval()
+        self.layer = find_feature_layer(self.module, feature_layer)
+
+    @torch.no_grad()
+    def __call__(self, net, X: Tensor) -> Tensor:
+        """Return the features (B, D) of a batch."""
+        return pass_through(net, X, self.layer, module=self.module)[1]
+
+
+class BestEpoch:
+    """The epoch of best accuracy on trusted rows, the loss deciding ties, and its weights."""
+
+    def __init__(self):
+        self.epoch = 0
+        self.score = None
+        self.weights = None
+
+    def see(self, epoch: int, accuracy: float, loss: float, *modules: nn.Module | None) -> None:
+        """Keep the weights of the modules if no earlier epoch was as good."""
+        if self.score is None or (accuracy, -loss) > self.score:
+            self.epoch, self.score = epoch, (accuracy, -loss)
+            self.weights = deepcopy([None if m is None else m.state_dict() for m in modules])
+
+    def restore(self, *modules: nn.Module | None) -> None:
+        """Put the kept weights into the modules."""
+        for module, weights in zip(modules, self.weights or (), strict=False):
+            if weights is not None:
+                module.load_state_dict(weights)
+
+
+def warn_if_linear(module, layer):
+    """Warn where nothing is learned before the features: weights are in `layer` alone."""
+    own = {id(p) for p in layer.parameters()}
+    if all(id(p) in own for p in module.parameters() if p.ndim > 1):
+        warn(
+            f"module should have a hidden layer, got none before the features of"
+            f" {type(module).__name__}: the generated labels can then be no richer than a logistic"
+            " model's.",
+        )

@@ -1,0 +1,162 @@
+"""Every warning of the package points at the line of the user's that led to it."""
+
+import ast
+import signal
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import skorch
+import torch
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+import sknoisy
+from sknoisy import (
+    ALRClassifier,
+    MetaLabelNetClassifier,
+    SyntheticMixClassifier,
+    user_warnings,
+)
+from sknoisy.base import NoisyLabelClassifier
+from sknoisy.user_warnings import warn
+
+pytestmark = pytest.mark.filterwarnings("default")
+X, Y = make_blobs(80, 3, centers=2, random_state=0)
+META = {"meta_X": X[:20], "meta_y": Y[:20]}
+
+
+class CtrlC(skorch.callbacks.Callback):
+    def on_epoch_end(self, net, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X):
+        return 2 * X
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Doubles(nn.Module):
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.first, self.last = nn.Linear(n_features, 4), nn.Linear(4, n_classes)
+
+    def forward(self, X):
+        return self.last(NoForwardMode.apply(self.first(X)))
+
+
+def damaged_checkpoint(folder):
+    (folder / "epoch-000001.checkpoint").write_bytes(b"no checkpoint")
+    ALRClassifier(max_epochs=2, warmup_epochs=1, checkpoint_dir=folder).fit(X, Y)
+
+
+def left_out(folder):
+    clf = ALRClassifier(max_epochs=2, warmup_epochs=1, callbacks=[CtrlC()])
+    clf.set_params(callbacks=[skorch.callbacks.Callback()]).fit(X, Y)
+    clf.save(folder / "clf")
+
+
+def in_a_thread(folder):
+    clf = ALRClassifier(max_epochs=2, warmup_epochs=1, iterator_train__num_workers=1)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: clf.fit(X, Y)).result()
+
+
+def mix(**params):
+    return SyntheticMixClassifier(random_state=0, **params)
+
+
+def alr(**params):
+    return ALRClassifier(random_state=0, **{"max_epochs": 2, "warmup_epochs": 1, **params})
+
+
+def meta(module=None, **params):
+    return MetaLabelNetClassifier(module, **{"max_epochs": 3, "warmup_epochs": 1, **params})
+
+
+# What leads to each warning, by words of it; every call of `warn` in the package is one of these.
+CAUSES = {
+    "No trusted rows": lambda folder: meta().fit(X, Y),
+    "max_epochs must exceed warmup_epochs for any label to be generated": lambda folder: meta(
+        warmup_epochs=3
+    ).fit(X, Y, **META),
+    "meta_X has as many rows as X": lambda folder: meta().fit(X, Y, meta_X=X, meta_y=Y),
+    "module should have a hidden layer": lambda folder: meta(nn.Linear(3, 2)).fit(X, Y, **META),
+    "without a forward-mode derivative": lambda folder: meta(Doubles).fit(X, Y, **META),
+    "for any label to be refined": lambda folder: alr(warmup_epochs=2).fit(X, Y),
+    "must reach mix_start": lambda folder: mix(max_epochs=3, mix_start=5).fit(X, Y),
+    "at most 0.5 for labels to flip": lambda folder: mix(max_epochs=5).fit(X, Y),
+    "Training interrupted": lambda folder: alr(callbacks=[CtrlC()]).fit(X, Y),
+    "Training diverged": lambda folder: alr(optimizer=torch.optim.SGD, lr=1e30).fit(X, Y),
+    "end in a softmax": lambda folder: alr(
+        module=nn.Sequential(nn.Linear(3, 2), nn.Softmax(1))
+    ).fit(X, Y),
+    "starts no processes": in_a_thread,
+    "checkpoint_dir holds a file": damaged_checkpoint,
+    "save leaves out callbacks": left_out,
+}
+
+
+@pytest.fixture(params=[True, False], ids=["wrapped", "bare"])
+def wrapped(request, monkeypatch):
+    """With scikit-learn 1.9's wrapper of `fit`, and without, as in earlier versions."""
+    bare = getattr(NoisyLabelClassifier._fit, "__wrapped__", None)
+    if not request.param and bare is not None:
+        monkeypatch.setattr(NoisyLabelClassifier, "_fit", bare)
+
+
+def caught(cause, *args):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        cause(*args)
+    return [w for w in found if issubclass(w.category, UserWarning)]
+
+
+@pytest.mark.usefixtures("wrapped")
+@pytest.mark.parametrize("words", CAUSES)
+def test_a_warning_points_at_the_users_line(words, tmp_path):
+    found = [w for w in caught(CAUSES[words], tmp_path) if words in str(w.message)]
+    assert [Path(w.filename) for w in found] == [Path(__file__)]
+
+
+def calls(tree, name):
+    """Return the calls of a function or method of this name."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [n for n in nodes if getattr(n.func, "id", getattr(n.func, "attr", None)) == name]
+
+
+def test_every_warning_of_the_package_is_among_them():
+    files = set(Path(sknoisy.__file__).parent.rglob("*.py")) - {Path(user_warnings.__file__)}
+    found = [call for path in files for call in calls(ast.parse(path.read_text()), "warn")]
+    assert len(found) == len(CAUSES)
+    assert not [call for call in found if ast.unparse(call.func) != "warn"]  # not warnings.warn
+
+
+def test_warnings_point_through_pipelines_searches_and_subclasses():
+    class Own(ALRClassifier):
+        pass
+
+    idle = {"max_epochs": 2, "warmup_epochs": 2}
+    pipeline = make_pipeline(StandardScaler(), Own(**idle))
+    search = GridSearchCV(clone(pipeline), {"own__lr": [0.001]}, cv=2)
+    for clf, n_fits in ((pipeline, 1), (search, 3)):
+        found = caught(clf.fit, X, Y)
+        assert len(found) == n_fits
+        assert {Path(w.filename) for w in found} == {Path(__file__)}
+
+
+def test_without_a_line_of_the_users_the_warning_comes_all_the_same(monkeypatch):
+    monkeypatch.setattr("sknoisy.user_warnings.BETWEEN", [""])
+    monkeypatch.setattr("sknoisy.user_warnings._package", lambda frame: "")
+    with pytest.warns(UserWarning, match="nobody's"):
+        warn("nobody's")
