@@ -39,13 +39,13 @@ def refinement_loss(logits: Tensor, labels: BatchLabels, *, entropy_weight: floa
 
 
 def auto_momentum(refinement_epochs: int, memorization: Memorization) -> float:
-    """Momentum by which labels are corrected before the network has learned them by heart.
+    """Return the momentum by which labels are corrected before they are memorized.
 
-    The half-life of a given label is a tenth of the epochs in which the loss on the training rows
-    falls to a half. Where predictions are less reliable than 0.7 it is a fifth, and at least that
-    of momentum 0.9: labels then know what the network does not. At most a third of the epochs, and
-    momentum 0.7 to 0.97: below, the entropy term outweighs the labels, and predictions drift.
-    Where nothing was searched, the epochs hold five half-lives, and the momentum is 0.7 to 0.9.
+    The half-life of a given label is a tenth of the epochs in which the training loss falls to a
+    half. Where predictions are less reliable than 0.7 it is a fifth, and at least that of momentum
+    0.9: labels are then better than predictions. At most a third of the epochs, and momentum 0.7 to
+    0.97: below, the entropy term outweighs the labels, and predictions drift. Without a search the
+    epochs hold five half-lives, and the momentum is 0.7 to 0.9.
     """
     half_life = memorization.halving_epochs
     if half_life is None:
@@ -65,7 +65,7 @@ class RefineLabels(LabelCallback):
     Parameters
     ----------
     momentum : float, default=0.9
-        Share of the old soft label kept at each update.
+        Weight of the old soft label at each update.
     entropy_weight : float, default=0.5
         Weight of the prediction's entropy in the loss after the warm-up.
     warmup_epochs : int, default=2
@@ -107,19 +107,18 @@ class ALRClassifier(NoisyLabelClassifier):
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     momentum : 'auto' or float in [0, 1], default='auto'
-        Share of the old soft label kept at each update ("m"). After k epochs the given label
-        keeps weight ``momentum ** k``; at 1 it never moves. 'auto' is from 0.7, where the network
-        memorises fast and labels have to be corrected before that, to 0.97, where it does not or
-        its predictions are unreliable: see `auto_momentum`. The net that finds the warm-up tells;
-        with a number of `warmup_epochs`, or below 50 rows, there is none, and it is 0.9, or less
-        where so few epochs would not hold five half-lives. Found: `momentum_`.
+        Weight of the old soft label at each update ("m"). After k epochs the given label has weight
+        ``momentum ** k``; at 1 it never changes. 'auto' is 0.7 to 0.97, the lower the faster the
+        network memorizes, as found by the search for the warm-up: see `auto_momentum`. With a
+        number of `warmup_epochs`, or below 50 rows, there is no search, and it is 0.9, or less if
+        the epochs do not hold five half-lives. Found: `momentum_`.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
     warmup_epochs : 'auto' or int >= 0, default='auto'
-        Epochs on the given labels before the first update. 'auto' ends them where memorization
-        sets in: a net of its own, trained on nine tenths of the rows, tells after which epoch the
-        loss on the others was lowest; at most half of all epochs. Found: `warmup_epochs_`.
+        Epochs on the given labels before the first update. 'auto' picks the epoch of lowest
+        validation loss: an auxiliary network is trained on 90 % of the rows and validated on the
+        (equally noisy) rest. At most half of `max_epochs`. Found: `warmup_epochs_`.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
         inversely to the labels' counts.
@@ -178,7 +177,7 @@ class ALRClassifier(NoisyLabelClassifier):
     warmup_epochs_ : int
         Epochs of the warm-up.
     momentum_ : float
-        Share of the old soft label kept at each update.
+        Weight of the old soft label at each update.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -248,7 +247,7 @@ class ALRClassifier(NoisyLabelClassifier):
 
     @property
     def momentum_(self):
-        """Share of the old soft label kept at each update."""
+        """Weight of the old soft label at each update."""
         return self._labels.momentum
 
     def _check_params(self):

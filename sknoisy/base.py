@@ -20,7 +20,7 @@ from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.recipe import NetRecipe, label_split
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
-from sknoisy.training.warmup_search import WarmupSearch, auto_max_epochs
+from sknoisy.training.warmup_search import WarmupSearch
 from sknoisy.user_warnings import warn
 
 
@@ -106,8 +106,8 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
-            What each row's loss is multiplied by, relative to their mean; a row of weight 0
-            teaches nothing. None weighs all rows the same.
+            What each row's loss is multiplied by, relative to their mean; a row of weight 0 does
+            not contribute. None weighs all rows the same.
 
         Returns
         -------
@@ -129,19 +129,8 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                 self, data.X, data.n_classes, session.device, lr=self._learning_rate(data.X)
             )
             recipe.lay_out(data.X)
-            max_epochs = self.max_epochs
-            if max_epochs == "auto":
-                max_epochs = auto_max_epochs(recipe.steps_per_epoch, data.n_classes)
-            search = WarmupSearch(
-                recipe,
-                data.X,
-                data.labels,
-                data.weights,
-                max_epochs,
-                self.train_split,
-                session.seed,
-                session.found_warmup,
-            )
+            split = label_split(self.train_split, data.labels)
+            search = WarmupSearch(recipe, data, split, session.seed, session.found_warmup)
             labels = self._label_callback(search, data)  # may train an auxiliary network
             checkpoint = Checkpoint(session.folder, fingerprint, session.seed, search.found)
             net = recipe.net(
@@ -155,8 +144,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                     ("sknoisy_checkpoint", checkpoint),
                 ],
                 checkpoint=checkpoint,
-                max_epochs=max_epochs,
-                train_split=label_split(self.train_split, data.labels),
+                train_split=split,
                 compile=self.compile,
                 verbose=self.verbose,
             )
@@ -220,9 +208,9 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         path : str or Path
             The file. A damaged one, or one of another estimator, raises ValueError.
         allow : class, function, str, iterable of these, or dict, default=()
-            What the file may name beside torch's own layers and optimizers, such as the class
-            of your module: itself, or its import path; ``{path: MyNetwork}`` where the path in
-            the file is another, as of a class that was defined in a notebook. The file imports
+            What the file may name in addition to torch's own layers and optimizers, such as the
+            class of your module: itself, or its import path; ``{path: MyNetwork}`` where the path
+            in the file is another, as of a class that was defined in a notebook. The file imports
             nothing by itself.
         """
         estimator, row_format = read_estimator(path, cls, cls._new_label_callback, allow)

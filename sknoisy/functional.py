@@ -1,4 +1,4 @@
-"""The labels of a batch, and the equations that two or more methods share: tensors in and out."""
+"""The labels of a batch, and the equations common to several methods: tensors in, tensors out."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn.functional import log_softmax
 
 
 class BatchLabels:
-    """What a loss is told of the labels of a batch.
+    """The labels of a batch, as a loss reads them.
 
     Parameters
     ----------

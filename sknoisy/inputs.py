@@ -138,7 +138,7 @@ def read_rows(estimator, X, row_format: RowFormat, name="X"):
 
 
 def builds_network(estimator) -> bool:
-    """Tell whether the library builds the network, from nothing or from a name."""
+    """Return whether the library builds the network, by default or from a name."""
     return estimator.module is None or isinstance(estimator.module, str)
 
 

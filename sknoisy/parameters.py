@@ -42,7 +42,7 @@ def check_choice(value, name, choices):
 
 
 class SkorchParams:
-    """Mixin of an estimator with `skorch_params`: gets and sets them beside its own parameters.
+    """Mixin of an estimator with `skorch_params`: gets and sets them with its own parameters.
 
     `skorch_params` holds skorch's dunder parameters, such as ``module__hidden``.
     """

@@ -11,13 +11,12 @@ from skorch.history import History
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
-from sknoisy.training.recipe import NetRecipe
+from sknoisy.training.recipe import NetRecipe, auto_max_epochs
 from sknoisy.training.targets import SoftTargetLoss
 from sknoisy.training.warmup_search import (
     GivenLabels,
     Memorization,
     WarmupSearch,
-    auto_max_epochs,
     halving_epochs,
     reliability,
 )
@@ -96,9 +95,8 @@ def test_rows_of_train_split_are_the_yardstick_where_there_is_one(noisy):
 
 def test_few_rows_or_epochs_need_no_search():
     def search(n_rows, max_epochs, steps_per_epoch):
-        recipe = SimpleNamespace(steps_per_epoch=steps_per_epoch)  # would fail to make a net
-        X, labels = np.zeros((n_rows, 2)), np.zeros(n_rows)
-        return WarmupSearch(recipe, X, labels, None, max_epochs, None, seed=0)
+        recipe = SimpleNamespace(steps_per_epoch=steps_per_epoch, max_epochs=max_epochs)
+        return WarmupSearch(recipe, SimpleNamespace(labels=np.zeros(n_rows)), None, seed=0)
 
     assert search(40, 100, 1).memorization() == (20, None, 1.0)
     few_epochs = search(400, 3, 4)

@@ -1,4 +1,4 @@
-"""MetaLabelNet: soft labels from a network that a small trusted set teaches."""
+"""MetaLabelNet: soft labels from a network that learns from a small trusted set."""
 
 from sknoisy.metalabelnet.callback import GenerateLabels
 from sknoisy.metalabelnet.classifier import MetaLabelNetClassifier

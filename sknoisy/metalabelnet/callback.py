@@ -47,9 +47,7 @@ class GenerateLabels(LabelCallback):
     ----------
     trusted : TrustedRows or None
         Inputs and class numbers; None selects the rows of lowest loss after the warm-up.
-    warmup_epochs, meta_lr, meta_every, virtual_lr, entropy_weight, given_weight, meta_batch_size, \
-trusted_weight, reduction, label_start, feature_layer, restore_best, class_prior, \
-max_noise_rate, max_grad_norm, hypergradient
+    warmup_epochs, meta_lr, ..., max_grad_norm, hypergradient
         As in `MetaLabelNetClassifier`, each but `max_noise_rate` a number where that takes 'auto'.
     """
 
@@ -184,7 +182,7 @@ max_noise_rate, max_grad_norm, hypergradient
         return self.split_.data.__getitems__(self.chosen_.numpy())[0].numpy()
 
     def estimate_noise(self, net, counts, counted):
-        """Estimate how given labels come from classes; write down what a fit tells of it."""
+        """Estimate how given labels come from classes, and keep the estimate's numbers."""
         trusted, given = self.trusted_.data, net.criterion_.given
         confusion = confusion_counts(net, trusted, self.layer_, len(counts)).to(counts)
 

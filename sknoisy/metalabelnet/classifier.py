@@ -1,4 +1,4 @@
-"""MetaLabelNet: soft labels from a network that a small trusted set teaches.
+"""MetaLabelNet: soft labels from a network that learns from a small trusted set.
 
 Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
 IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
@@ -26,7 +26,7 @@ from sknoisy.training.data import stack_rows, stored_type
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.user_warnings import warn
 
-MAX_META_BATCH = 1024  # trusted rows a look-ahead, where the batch is the whole set
+MAX_META_BATCH = 1024  # trusted rows a virtual step, where the batch is the whole set
 WIDE, WIDE_LR, NARROW_LR = 1000, 0.05, 0.2  # columns, and the rates from and below there
 
 
@@ -43,8 +43,8 @@ def auto_virtual_lr(optimizer, lr: float, given: dict) -> float:
 
 def auto_warmup_epochs(epochs_of_65_steps: int, max_epochs: int) -> int:
     """Return a fifth of the epochs, at most 10 or a tenth; 65 steps, but at most a third."""
-    share = min(max_epochs // 5, max(10, max_epochs // 10))
-    return max(1, min(max(epochs_of_65_steps, share), max_epochs // 3))
+    fraction = min(max_epochs // 5, max(10, max_epochs // 10))
+    return max(1, min(max(epochs_of_65_steps, fraction), max_epochs // 3))
 
 
 def auto_meta_batch_size(batch_size: int) -> int:
@@ -58,13 +58,13 @@ def auto_meta_batch_size(batch_size: int) -> int:
 
 
 class MetaLabelNetClassifier(NoisyLabelClassifier):
-    """Classifier whose soft labels come from a network that a small trusted set teaches.
+    """Classifier whose soft labels come from a network that learns from a small trusted set.
 
     After a warm-up on the given labels, a linear label network on frozen features generates the
-    soft labels of each batch. It learns by looking ahead: were the classifier to take a step on
-    its labels, would it then do better on trusted rows? A row's given label counts as far as the
-    classifier bears such labels out. Trusted rows come as ``meta_X`` and ``meta_y``, or as the
-    mask ``trusted`` of rows of X.
+    soft labels of each batch. It is trained through a virtual step: its gradient is that of the
+    loss on trusted rows after the classifier has taken a step on the generated labels. A row's
+    given label counts as far as the classifier's predictions support such labels. Trusted rows come
+    as ``meta_X`` and ``meta_y``, or as the mask ``trusted`` of rows of X.
 
     Parameters
     ----------
@@ -75,51 +75,48 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     warmup_epochs : 'auto' or int >= 1, default='auto'
-        Epochs of cross-entropy on the given labels. What the network has memorised by then cannot
+        Epochs of cross-entropy on the given labels. What the network has memorized by then cannot
         be undone: stop it early. 'auto' is a fifth of `max_epochs`, up to 10 epochs or a tenth of
-        them, or the number that holds 65 steps where that is more, but at most a third.
+        them, or the number that holds 65 steps if that is more, but at most a third.
     meta_lr : float, default=0.0005
         Learning rate of the label network's Adam ("beta"); the authors, who begin it at random
         weights, take 0.01.
     meta_every : int >= 1, default=2
-        Steps from one look-ahead to the next: the label network learns in each such step, and
-        generates labels in all. The authors look ahead in every step, 1, which takes half as long
+        Steps from one meta-update to the next: the label network is updated in each such step, and
+        generates labels in all. The authors update it in every step, 1, which takes half as long
         again.
     virtual_lr : 'auto' or float > 0, default='auto'
-        Length of the look-ahead step ("alpha"). 'auto' is ``max(1, 10 * lr / (1 - momentum))``; a
-        step shorter than the real one teaches the wrong thing.
+        Length of the virtual step ("alpha"). 'auto' is ``max(1, 10 * lr / (1 - momentum))``; with a
+        step shorter than the real one the labels do not get better.
     entropy_weight : float, default=1.0
         Weight of the prediction's entropy in the classifier's loss ("gamma"). With 1 the loss is
         the reverse cross-entropy.
     given_weight : float >= 0, default=1.0
-        What the given label counts in the labels that the classifier learns. Times this number,
-        the log-probability that each class has been given this label joins the label network's
-        logits: 1 is the rule of Bayes. It is estimated when the warm-up ends, by counting the
-        given labels of each class that the classifier then predicts; of those that it contradicts
-        no more count as wrong than its accuracy on the trusted rows leaves to noise, and than
-        `max_noise_rate` says. It has learned from these, so that is generous. The authors do
-        without: 0.
+        Weight of the likelihood term ``log T[class, given label]`` in the label network's logits,
+        with T the noise transition matrix; 1 is the rule of Bayes. T is estimated when the warm-up
+        ends, from the given labels by predicted class, with at most as many wrong labels as
+        `noise_rate_`. The authors do without: 0.
     max_noise_rate : 'auto' or float in [0, 1], default='auto'
-        The share of the given labels that can be wrong, at most. Below 0.2 the classifier also
-        learns the generated labels by cross-entropy, in the share ``1 - max_noise_rate / 0.2`` of
-        its loss, while the look-ahead keeps the reverse one: labels that are hard to learn, right
-        or wrong, are then learned sooner. 'auto' takes the larger of two witnesses when the warm-up
-        ends: what the accuracy on the trusted rows leaves to noise, and how often the row nearest
-        to a trusted one, by its inputs, has another label, and a standard error; 1 without trusted
-        rows, and where these tell nothing: see `sknoisy.neighbor_noise.highest_noise_rate_near`.
-        The authors do without: 1. Found: `cross_entropy_share_`.
+        Upper bound of the fraction of wrong labels. Below 0.2 the classifier's loss on generated
+        labels has the cross-entropy as a part, ``1 - max_noise_rate / 0.2`` of it, while the
+        virtual step keeps the reverse cross-entropy: labels that are hard to learn, right or
+        wrong, are then learned sooner. 'auto' estimates it after the warm-up as the larger of (a)
+        the noise rate implied by the accuracy on the trusted rows and (b) the label disagreement
+        between trusted rows and their nearest training rows, plus one standard error: see
+        `sknoisy.neighbor_noise.highest_noise_rate_near`. 1 without trusted rows, and where neither
+        can be estimated. The authors do without: 1. Found: `max_noise_rate_`.
     meta_batch_size : 'auto' or int >= 1, default='auto'
-        Trusted rows a look-ahead. 'auto' is three eighths of `batch_size`, or all of one below 32:
-        as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
+        Trusted rows a virtual step. 'auto' is three eighths of `batch_size`, or all of one below
+        32: as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
         set is used whole.
     trusted_weight : float >= 0, default=0.5
-        Weight of the cross-entropy of trusted rows, an eighth of the batch size beside each
-        batch: they also teach the classifier directly. The authors do without: 0.
+        Weight of the cross-entropy of trusted rows, an eighth of the batch size appended to each
+        batch: the classifier learns from them directly as well. The authors do without: 0.
     reduction : {'batchmean', 'mean'}, default='batchmean'
         Whether the classifier's loss is a mean over rows, or over rows and classes as in the
         authors' code.
     hypergradient : {'auto', 'jvp', 'double-backward', 'finite-difference'}, default='auto'
-        How the look-ahead is differentiated. 'jvp' is exact and the cheapest; 'auto' takes the
+        How the virtual step is differentiated. 'jvp' is exact and the cheapest; 'auto' takes the
         first of the three that the module's operations support, and warns if it is not 'jvp'.
     label_start : {'classifier', 'random'}, default='classifier'
         Where the label network begins: at the classifier's own last layer, so that the first
@@ -131,21 +128,22 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         the module's only layer, the labels can be no richer than a logistic model's.
     restore_best : bool, default=False
         Whether to return to the epoch of best accuracy on the trusted rows, the loss deciding
-        ties, as the authors do. Rows that also teach the classifier directly judge it kindly.
+        ties, as the authors do. The accuracy is optimistic for rows that are also trained on.
     class_prior : {'estimated', 'trusted'}, default='estimated'
-        The shares in which trusted rows count by class. 'estimated' are those of the training
-        rows, told when the warm-up ends by the given labels and by how often each class is
-        predicted: trusted rows may then be drawn class by class. 'trusted' are those of the trusted
-        rows, as the authors have it.
+        The class priors by which trusted rows count. 'estimated' are those of the training rows,
+        estimated when the warm-up ends from the given labels and the predicted classes: trusted
+        rows may then be drawn class by class. 'trusted' are those of the trusted rows, as the
+        authors have it.
     max_grad_norm : None or float > 0, default=1.0
-        Norm to which the gradient of a step is cut. Where labels are sure the reverse cross-entropy
-        is steep: a single batch could throw the classifier off. The authors do without: None.
+        Norm to which the gradient of a step is clipped. Where labels are confident the reverse
+        cross-entropy is steep: a single batch could throw the classifier off. The authors do
+        without: None.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
         inversely to the labels' counts.
     optimizer : class, default=torch.optim.SGD
-        A torch optimizer; its parameters as ``optimizer__*``. The look-ahead is a plain gradient
-        step, and teaches most where the real step is one too.
+        A torch optimizer; its parameters as ``optimizer__*``. The virtual step is a plain gradient
+        step, and serves best if the real step is one too.
     lr : 'auto' or float, default='auto'
         Learning rate. 'auto' is 0.2, or 0.05 for tables of 1,000 columns or more: the more
         inputs, the steeper the loss.
@@ -189,21 +187,23 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
     soft_labels_ : ndarray of shape (n_samples, n_classes)
-        What the label network generates for the training rows, without the share of the given
-        labels that it is trained with: rows in the order of X, columns in the order of `classes_`,
-        each row a distribution. Rows that `trusted` marks keep their label, unless
+        What the label network generates for the training rows, without the likelihood term of the
+        given labels that it is trained with: rows in the order of X, columns in the order of
+        `classes_`, each row a distribution. Rows that `trusted` marks keep their label, unless
         `trusted_weight` is 0.
     label_net_ : nn.Linear or None
         The label network, from features to logits of labels; None if training ended in the
         warm-up.
+    noise_rate_ : float or None
+        Estimated fraction of wrong given labels, on the high side, as implied by the accuracy on
+        the trusted rows, at most `max_noise_rate_`; too low where labels were memorized in the
+        warm-up. None if training ended there.
     max_noise_rate_ : float or None
-        The share of the given labels, at most, that counted as wrong for `given_weight`: what the
-        accuracy on the trusted rows leaves to noise, too low where labels were memorised in the
-        warm-up, or `max_noise_rate` where that is less; None if training ended there.
+        The `max_noise_rate` that was used: as given, or as found.
     cross_entropy_share_ : float or None
-        The share of the cross-entropy in the loss after the warm-up.
+        The fraction of the cross-entropy in the loss after the warm-up.
     hypergradient_ : str or None
-        How the look-ahead was differentiated.
+        How the virtual step was differentiated.
     best_epoch_ : int
         The epoch whose weights are kept, counted from 1: the last one, or with `restore_best` the
         best.
@@ -332,7 +332,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         trusted=None,
         unlabeled_X=None,
     ):
-        """Train the network on labels that the trusted rows teach.
+        """Train the network on labels that are learned from the trusted rows.
 
         Parameters
         ----------
@@ -345,11 +345,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
-            What each row's loss is multiplied by, relative to their mean; a row of weight 0
-            teaches nothing. None weighs all rows the same.
+            What each row's loss is multiplied by, relative to their mean; a row of weight 0 does
+            not contribute. None weighs all rows the same.
         meta_X : array-like of shape (n_meta, ...), or a 1-tuple of one, default=None
             Trusted rows, like rows of X, or a Dataset of them. scikit-learn's cross-validation
-            cuts an array that is as long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
+            slices an array that is as long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
         meta_y : array-like of shape (n_meta,), or a 1-tuple of one, default=None
             Their labels, each class of y at least once; None takes those of a Dataset.
         trusted : array-like of bool of shape (n_samples,), default=None
@@ -390,12 +390,12 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
 
     @property
     def cross_entropy_share_(self):
-        """The share of the cross-entropy in the loss after the warm-up."""
+        """The fraction of the cross-entropy in the loss after the warm-up."""
         return self._labels.cross_entropy_share_
 
     @property
     def hypergradient_(self):
-        """How the look-ahead was differentiated."""
+        """How the virtual step was differentiated."""
         return self._labels.hypergradient_
 
     @property

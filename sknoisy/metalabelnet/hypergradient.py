@@ -287,11 +287,11 @@ def _first_that_works(step):
     """Return that name.
 
     A function marked `once_differentiable` drops out of a double backward without a word, so that
-    is believed only if the finite difference agrees with it.
+    counts only if the finite difference agrees with it.
     """
     try:
         by_jvp(step)
-    except torch.OutOfMemoryError:  # says nothing of the operations
+    except torch.OutOfMemoryError:  # no matter of the operations
         raise
     except RuntimeError:
         step = in_float64(step)

@@ -61,7 +61,7 @@ def with_trusted_rows(
 ) -> Tensor:
     """`loss` of the batch, plus the weighted cross-entropy of the last `n_trusted` rows.
 
-    Of these, each class counts what `class_weights` (C,) says.
+    Of these, each class counts by `class_weights` (C,).
     """
     n = len(logits) - n_trusted
     targets = labels.targets[n:]

@@ -17,7 +17,7 @@ PRIOR_STEPS = 50
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """What the confusion counts tell of the given labels.
+    """The noise of the given labels, as estimated from the confusion counts.
 
     Attributes
     ----------

@@ -109,7 +109,7 @@ def check_mask(trusted, labels, classes) -> np.ndarray:
 def stratified_order(labels: Tensor) -> Tensor:
     """Return a random order of rows (n,) that spreads each class evenly over it.
 
-    Any stretch of it then holds the classes in about the shares of the whole set.
+    Any stretch of it then holds the classes in about the proportions of the whole set.
     """
     place = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
@@ -235,7 +235,7 @@ class TrustedSet:
 
 
 def warn_if_cut(meta_X, n_samples):
-    """Warn where meta_X is as long as X: cross-validation would cut it."""
+    """Warn where meta_X is as long as X: cross-validation would slice it."""
     if meta_X is None or isinstance(meta_X, tuple) or not hasattr(meta_X, "__len__"):
         return
     length = meta_X.shape[0] if hasattr(meta_X, "shape") else len(meta_X)

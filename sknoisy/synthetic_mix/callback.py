@@ -28,11 +28,11 @@ from sknoisy.training.features import find_feature_layer, pass_through, preserve
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.net import as_inputs, as_training_inputs
 
-AGREEMENT_BATCHES = 10  # of rows that are asked
+AGREEMENT_BATCHES = 10  # of query rows
 
 
 class MixNeighbors(LabelCallback):
-    """Train on mixtures of neighbours, weighted by how clean their labels look.
+    """Train on mixtures of neighbors, weighted by how clean their labels are.
 
     For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers.
     Parameters as in `SyntheticMixClassifier`, each but `n_neighbors` a number; a `mix_end` of
@@ -77,7 +77,7 @@ class MixNeighbors(LabelCallback):
         return "mixup" if epoch > self.warmup_epochs and self.mixup_alpha else "warmup"
 
     def updates_targets(self, epoch):
-        """Tell whether the soft labels are corrected in this epoch."""
+        """Return whether the soft labels are updated in this epoch."""
         since = epoch - self.mix_start
         return self.phase(epoch) == "mix" and since % self.target_update_every == 0
 
@@ -176,8 +176,8 @@ class MixNeighbors(LabelCallback):
         if phase == "mixup":
             # On the CPU, in the table's precision: the generator there is the one that fit seeds.
             alpha = torch.tensor(self.mixup_alpha, dtype=net.criterion_.targets.dtype)
-            share = torch.distributions.Beta(alpha, alpha).sample()
-            matrix = mixup_matrix(share.to(X.device), torch.randperm(len(rows), device=X.device))
+            weight = torch.distributions.Beta(alpha, alpha).sample()
+            matrix = mixup_matrix(weight.to(X.device), torch.randperm(len(rows), device=X.device))
         else:
             X, rows, matrix = self.mix_with_neighbors(net, X, rows, self.updates_targets(epoch))
         weights = net.criterion_.weights_of(rows)

@@ -1,4 +1,4 @@
-"""Synthetic samples with soft labels, mixed from nearest neighbours.
+"""Synthetic samples with soft labels, mixed from nearest neighbors.
 
 Source: Y. Lu, W. He, "Mitigating Noisy Supervision Using Synthetic Samples with Soft Labels",
 arXiv 2406.16966, 2024, and the authors' published code.
@@ -15,7 +15,7 @@ from sknoisy.parameters import check_choice, check_number
 from sknoisy.synthetic_mix.callback import MixNeighbors
 from sknoisy.user_warnings import warn
 
-MIXED = 0.8  # the share of the epochs after which mixing ends
+MIXED = 0.8  # the fraction of the epochs after which mixing ends
 FEWEST_UPDATES = 10  # before mixing ends, so that labels flip at momentum 0.9
 
 
@@ -58,15 +58,14 @@ def warn_if_idle(max_epochs, schedule, momentum):
 
 
 class SyntheticMixClassifier(NoisyLabelClassifier):
-    """Classifier that trains on mixtures of neighbours, weighted by how clean their labels look.
+    """Classifier that trains on mixtures of neighbors, weighted by how clean their labels are.
 
-    A warm-up on the given labels; random mixup; then each row is mixed with its nearest neighbours
-    in feature space, in the shares that a two-component mixture of the losses gives them for
-    clean, and now and then the soft labels move towards the predictions; at last the rows
-    themselves, unmixed, with their soft labels. No trusted data, no noise rate. Features are mixed
-    as numbers: encode categories as one-hot columns, not as integers. Rare classes are learned
-    late, so their losses look like noise: where they matter, prefer a short run of
-    `ALRClassifier`.
+    A warm-up on the given labels; random mixup; then each row is mixed with its nearest neighbors
+    in feature space, with weights from a two-component mixture model of the losses, and every few
+    epochs the soft labels move towards the predictions; at last fine-tuning on the rows themselves
+    with their soft labels. No trusted data, no noise rate. Features are mixed as numbers: encode
+    categories as one-hot columns, not as integers. Rare classes are learned late, so that their
+    losses resemble noise: where they matter, prefer a short run of `ALRClassifier`.
 
     Parameters
     ----------
@@ -77,11 +76,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     n_neighbors : 'auto' or int >= 1, default='auto'
-        Neighbours that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto'
-        is 3 for more than five classes that lie apart, else 1: when mixing begins, the network
-        predicts at least 80 % of the 3 nearest neighbours as it does the row, and the net that
-        finds the warm-up is reliable: its predictions agree with the labels of held-out rows at
-        least 0.7 times as often as its surest tenth makes one expect. Found: `n_neighbors_`.
+        Neighbors that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto' is
+        3 for more than five well-separated classes, else 1: when mixing begins, at least 80 % of
+        the 3 nearest neighbors have the row's predicted class, and predictions are reliable, that
+        is, they agree with held-out labels at least 0.7 times as often as the confidence of the
+        most confident tenth implies. Found: `n_neighbors_`.
     warmup_epochs : 'auto' or int >= 0, default='auto'
         Epochs on the given labels. 'auto' is the epoch of lowest validation loss: an auxiliary
         network is trained on 90 % of the rows and validated on the (equally noisy) rest. At most
@@ -90,24 +89,24 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         The first epoch of neighbor mixing, counted from 1; random mixup fills the epochs from the
         warm-up to it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
     mix_end : 'auto' or int >= 1, default='auto'
-        The last epoch of neighbour mixing and of updates; the rows of the epochs after it are as
-        they will be in prediction. 'auto' is four fifths of `max_epochs`, or where 10 updates end
-        if that is later; a short fit mixes to its end, as the authors do, and as any number of
-        `max_epochs` or more says.
+        The last epoch of neighbor mixing and of updates; a fine-tuning phase without mixing
+        follows. 'auto' is four fifths of `max_epochs`, or the end of 10 updates if that is later;
+        a short fit mixes to its end, as the authors do, and as does any number of `max_epochs` or
+        more.
     max_noise_rate : 'auto' or float in [0, 1], default='auto'
-        The share of the labels that can be wrong, at most. When mixing ends, so many rows, those
-        whose given label has become least probable, keep their soft label; the others get their
-        given one back. 'auto' is how often a row and its nearest other row, by their inputs, have
-        different labels: see `highest_noise_rate`. Neighbours that are mistaken alike make it too
-        low: where labels come from rules, or go wrong by regions, pass 1, which puts nothing back,
-        as the authors have it. Found: `max_noise_rate_`.
+        Upper bound of the fraction of wrong labels. When mixing ends, that many rows, those whose
+        given label is least probable, keep their soft label; the others revert to the given one.
+        'auto' is the label disagreement of nearest neighbors in input space: see
+        `sknoisy.neighbor_noise.highest_noise_rate`. Errors that neighbors have in common make it
+        too low: where labels come from rules, or are wrong by regions, pass 1, which reverts
+        nothing, as the authors have it. Found: `max_noise_rate_`.
     target_momentum : float in [0, 1], default=0.9
-        Share of the old soft label kept at each update ("m").
+        Weight of the old soft label at each update ("m").
     target_update_every : 'auto' or int >= 1, default='auto'
         Epochs between updates of the soft labels, from `mix_start` to `mix_end`. 'auto' gives
         about 18 updates.
     mixup_alpha : float >= 0, default=1.0
-        Shares of random mixup come from Beta(alpha, alpha); 0 leaves random mixup out.
+        Weights of random mixup are drawn from Beta(alpha, alpha); 0 leaves random mixup out.
     mixup_loss : {'linear', 'ce'}, default='linear'
         Loss of the random mixup phase: minus the probability of the label, which is robust to
         symmetric noise, or cross-entropy.
@@ -117,7 +116,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     feature_layer : None or str, default=None
         Name of the layer whose input is the features; None takes the last nn.Linear.
     neighbors : {'batch', 'all'}, default='batch'
-        Where neighbours are looked for. In a batch of B rows a row has about (B - 1) / n_classes
+        Where neighbors are searched. In a batch of B rows a row has about (B - 1) / n_classes
         mates of its class: with many classes search 'all' rows, by the features of the evaluation
         pass; faiss is used for it on the CPU where it is installed.
     class_weight : None, 'balanced' or dict, default=None
@@ -171,12 +170,12 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         a distribution.
     clean_probability_ : ndarray of shape (n_samples,)
         By the losses at the start of the last epoch of mixing, the probability that the class
-        which a row's soft label favours is right ("w"); with rows held out, by their losses at
+        of largest soft label is right ("w"); with rows held out, by their losses at
         the end.
     n_neighbors_ : int or None
-        Neighbours that a row was mixed with; None if training ended before 'auto' chose.
+        Neighbors that a row was mixed with; None if training ended before 'auto' chose.
     max_noise_rate_ : float
-        The largest share of labels that were taken for wrong.
+        The `max_noise_rate` that was used: as given, or as found.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -204,7 +203,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     always and keeps the last epoch.
 
     An epoch of mixing costs about 1.67 times one of cross-entropy: a forward pass to judge the
-    rows and one for the neighbours' features.
+    rows and one for the neighbors' features.
 
     References
     ----------
@@ -286,12 +285,12 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
 
     @property
     def clean_probability_(self):
-        """How probably the class that each row's soft label favours is right."""
+        """Probability that the class of largest soft label is right, for each row."""
         return read_only(self._fitted_net().criterion_.clean_probability)
 
     @property
     def n_neighbors_(self):
-        """How many neighbours a row was mixed with."""
+        """Number of neighbors that a row was mixed with."""
         return self._labels.n_neighbors_
 
     @property

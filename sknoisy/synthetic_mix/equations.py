@@ -17,7 +17,7 @@ from sknoisy.functional import BatchLabels, at_least_float32, weighted_mean
 EPSILON = 1e-10
 AGREEMENT = 0.8
 FEW_CLASSES = 5
-MIXTURE_ROWS = 10_000  # more losses tell the two Gaussians no better, and the fit takes longer
+MIXTURE_ROWS = 10_000  # more losses fit the two Gaussians no better, in more time
 
 
 def linear_loss(logits: Tensor, labels: BatchLabels) -> Tensor:
@@ -27,7 +27,7 @@ def linear_loss(logits: Tensor, labels: BatchLabels) -> Tensor:
 
 
 def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy (B,) of each row against the class that its soft label (B, C) favours."""
+    """Cross-entropy (B,) of each row against the class of its largest soft label (B, C)."""
     return torch.nn.functional.cross_entropy(
         at_least_float32(logits), targets.argmax(dim=1), reduction="none"
     )
@@ -64,13 +64,13 @@ def clean_probability(
 
 
 def mixing_weights(clean: Tensor, neighbors_clean: Tensor) -> Tensor:
-    """Weights (B, 1 + K) of each row and its neighbours in the mixed sample; rows sum to 1.
+    """Weights (B, 1 + K) of each row and its neighbors in the mixed sample; rows sum to 1.
 
     lambda = (w + eps) / (w + sum_k w_k + eps) and beta_k = w_k / (w + sum_k w_k + eps), from the
-    clean probabilities w (B,) of the rows and w_k (B, K) of their neighbours.
+    clean probabilities w (B,) of the rows and w_k (B, K) of their neighbors.
     """
-    shares = torch.cat([clean[:, None] + EPSILON, neighbors_clean], dim=1)
-    return shares / shares.sum(dim=1, keepdim=True)
+    weights = torch.cat([clean[:, None] + EPSILON, neighbors_clean], dim=1)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def mixing_matrix(weights: Tensor, positions: Tensor, n_columns: int) -> Tensor:
@@ -79,14 +79,14 @@ def mixing_matrix(weights: Tensor, positions: Tensor, n_columns: int) -> Tensor:
     return matrix.scatter_add_(1, positions, weights)
 
 
-def mixup_matrix(share: Tensor, partners: Tensor) -> Tensor:
-    """Matrix (B, B) of mixup: `share` of each row and the rest of its partner (B,)."""
-    matrix = torch.eye(len(partners), dtype=share.dtype, device=partners.device)
-    return share * matrix + (1 - share) * matrix[partners]
+def mixup_matrix(weight: Tensor, partners: Tensor) -> Tensor:
+    """Matrix (B, B) of mixup: each row by `weight`, and the rest of its partner (B,)."""
+    matrix = torch.eye(len(partners), dtype=weight.dtype, device=partners.device)
+    return weight * matrix + (1 - weight) * matrix[partners]
 
 
 def weigh(matrix: Tensor, weights: Tensor) -> Tensor:
-    """Scale the shares (B, M) in a mixture by the weights (M,) of the rows; rows sum to 1.
+    """Scale the weights (B, M) of a mixture by the weights (M,) of the rows; rows sum to 1.
 
     A mixture of rows that all weigh nothing stays as it is: its loss weighs nothing either.
     """
@@ -101,9 +101,10 @@ def mix(matrix: Tensor, X: Tensor) -> Tensor:
 
 
 def auto_neighbors(n_classes: int, agreement: float) -> int:
-    """Return 3 neighbours for more than 5 classes that lie apart, else 1.
+    """Return 3 neighbors for more than 5 well-separated classes, else 1.
 
-    They lie apart where the network predicts the same class for a row and for `AGREEMENT` of its 3
-    nearest neighbours, on average. More neighbours say more about noise, if they are of one class.
+    They are well separated if the network predicts the same class for a row and for `AGREEMENT` of
+    its 3 nearest neighbors, on average. More neighbors average out more noise if they are of one
+    class.
     """
     return 3 if n_classes > FEW_CLASSES and agreement >= AGREEMENT else 1

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours of rows among themselves, within a batch or a whole set."""
+"""Exact nearest neighbors of rows among themselves, within a batch or a whole set."""
 
 import importlib.util
 
@@ -12,7 +12,7 @@ FAISS_ROWS = 10_000  # below this, building faiss's index does not pay
 def nearest(features: Tensor, n_neighbors: int) -> Tensor:
     """Return the positions (B, K) of each row's nearest other rows, nearest first.
 
-    Euclidean distance of features (B, D). A row is never its own neighbour, duplicates included;
+    Euclidean distance of features (B, D). A row is never its own neighbor, duplicates included;
     K is `n_neighbors`, or B - 1 where there are fewer other rows.
     """
     return _nearest_to(features, 0, features, features.square().sum(dim=1), n_neighbors)

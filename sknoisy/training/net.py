@@ -61,7 +61,7 @@ def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
 
 
 class InnerNet(NeuralNet):
-    """skorch net whose passes run as `amp` says; its outputs are float32.
+    """skorch net whose passes run in the precision of `amp`; its outputs are float32.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class InnerNet(NeuralNet):
         Whether the module's passes run under autocast. With 'fp16' the gradients that flow back
         into the module are scaled up, so that small ones survive, and the optimizer undoes it.
     checkpoint : Checkpoint or None, default=None
-        Says where an interrupted fit goes on; one of the callbacks.
+        Where an interrupted fit resumes; one of the callbacks.
     """
 
     def __init__(self, *args, amp=False, checkpoint=None, **kwargs):
@@ -112,7 +112,7 @@ class InnerNet(NeuralNet):
             raise
 
     def get_split_datasets(self, X, y=None, **kwargs):
-        """Return the rows to train on and those held out; go on where a checkpoint says."""
+        """Return the rows to train on and those held out; resume from the checkpoint, if any."""
         split = super().get_split_datasets(X, y, **kwargs)
         if self.checkpoint is not None:
             self.checkpoint.restore(self, *split)

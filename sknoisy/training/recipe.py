@@ -30,6 +30,8 @@ NOT_IN_SEARCH = (
 # At most so many in a batch for prediction: fits caches.
 PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
 
+FEWEST_EPOCHS, MOST_EPOCHS, STEPS_A_CLASS = 50, 200, 100
+
 # One kernel a step instead of ten a parameter: a fifth of a small network's step.
 FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
 
@@ -73,6 +75,12 @@ def rows_a_batch(estimator, X) -> int:
     return X.shape[0] if rows == -1 else rows
 
 
+def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:
+    """Return 50 epochs, or as many as hold 100 steps a class, but at most 200."""
+    steps = STEPS_A_CLASS * n_classes
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(steps / steps_per_epoch)))
+
+
 @dataclass(frozen=True)
 class NetRecipe:
     """What the nets of one fit have in common.
@@ -91,6 +99,8 @@ class NetRecipe:
         Parameters of `InnerNet`: optimizer, learning rate, loaders and skorch's own.
     steps_per_epoch : int
         Batches in an epoch.
+    max_epochs : int
+        Epochs of the fit.
     """
 
     module: nn.Module
@@ -99,6 +109,7 @@ class NetRecipe:
     augmentation: Callable | None
     params: dict
     steps_per_epoch: int
+    max_epochs: int
 
     @classmethod
     def of(cls, estimator, X, n_classes: int, device, *, lr: float, module_params=None):
@@ -122,6 +133,10 @@ class NetRecipe:
             "iterator_valid__num_workers": given.get("iterator_train__num_workers", 0),
             **{k: v for k, v in given.items() if not k.startswith("module__")},
         }
+        steps = math.ceil(X.shape[0] / batch_rows)
+        max_epochs = estimator.max_epochs
+        if max_epochs == "auto":
+            max_epochs = auto_max_epochs(steps, n_classes)
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if estimator.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
             params["optimizer__fused"] = True
@@ -131,7 +146,8 @@ class NetRecipe:
             device,
             build_augmentation(estimator.augment, X.shape[1:]),
             params,
-            math.ceil(X.shape[0] / batch_rows),
+            steps,
+            max_epochs,
         )
 
     def lay_out(self, X, *, check: bool = True) -> None:
@@ -150,9 +166,10 @@ class NetRecipe:
     def net(self, criterion, callbacks, **params) -> InnerNet:
         """Return the net that trains the recipe's own network.
 
-        `params` join those of the recipe: ``max_epochs``, ``train_split``, ``verbose`` ...
+        `params` join those of the recipe: ``train_split``, ``verbose`` ...
         """
-        return self._net(self.module, criterion, callbacks, {**self.params, **params})
+        own = {"max_epochs": self.max_epochs, **self.params}
+        return self._net(self.module, criterion, callbacks, own | params)
 
     def search_net(self, criterion, callbacks, **params) -> InnerNet:
         """Return a net that trains a copy of the network, without what is meant for the user."""
@@ -181,5 +198,5 @@ class NetRecipe:
 
 
 def label_split(train_split, labels):
-    """Return a skorch `train_split` that is told the labels of rows, or None."""
+    """Return a skorch `train_split` that is called with the labels of rows, or None."""
     return train_split and partial(split_by_label, train_split, labels)

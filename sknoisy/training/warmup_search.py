@@ -7,7 +7,7 @@ to begin the label correction.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32, soft_cross_entropy
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.recipe import NetRecipe, label_split
+from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.seeds import MAX_SEED, seeded
 
 HELD_OUT_ROWS = 10  # one row in so many
@@ -30,7 +30,6 @@ TOP_FRACTION = 0.1  # the fraction of rows whose classes are taken for known
 FEWEST_ROWS = 50  # fewer leave too few to hold out
 PATIENT_STEPS = 110  # without a better loss, after which the search ends
 PATIENT_EPOCHS = 5  # but at least
-FEWEST_EPOCHS, MOST_EPOCHS, STEPS_A_CLASS = 50, 200, 100  # of a whole fit
 
 
 class Memorization(NamedTuple):
@@ -103,12 +102,6 @@ def reliability(confidence: Tensor, hits: Tensor, weights: Tensor) -> float:
     return float((hits * weights).sum() / weights.sum() / high)
 
 
-def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:
-    """Return 50 epochs, or as many as hold 100 steps a class, but at most 200."""
-    steps = STEPS_A_CLASS * n_classes
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(steps / steps_per_epoch)))
-
-
 def halving_epochs(losses: Sequence[float]) -> float:
     """Return the epochs in which a loss falls to a half, by its first and last value."""
     first, last = losses[0], losses[-1]
@@ -125,14 +118,8 @@ class WarmupSearch:
     ----------
     recipe : NetRecipe
         Of the fit that is to come.
-    X : array-like of shape (n_rows, ...) or CSR matrix
-        The inputs.
-    labels : ndarray of shape (n_labels,)
-        Class numbers, as given, of the rows that have one: the first ones.
-    weights : Tensor of shape (n_labels,) or None
-        What each of these rows weighs.
-    max_epochs : int
-        Epochs of the whole fit.
+    data : TrainingData
+        What the fit trains on.
     train_split : callable or None
         The estimator's own; None holds a tenth of the labeled rows out.
     seed : int
@@ -142,13 +129,15 @@ class WarmupSearch:
     """
 
     recipe: NetRecipe
-    X: object
-    labels: np.ndarray
-    weights: Tensor | None
-    max_epochs: int
-    train_split: object
+    data: object
+    train_split: Callable | None
     seed: int
     found: tuple | None = None
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of the whole fit."""
+        return self.recipe.max_epochs
 
     def epochs_of(self, steps: int) -> int:
         """Return how many epochs hold about so many steps, at least 1."""
@@ -163,7 +152,7 @@ class WarmupSearch:
         """
         if self.found is None:
             limit = self.max_epochs // 2
-            if limit > 1 and len(self.labels) >= FEWEST_ROWS:
+            if limit > 1 and len(self.data.labels) >= FEWEST_ROWS:
                 self.found = self._train(limit)
             else:
                 self.found = Memorization(max(1, min(self.epochs_of(20), limit)))
@@ -172,19 +161,18 @@ class WarmupSearch:
     def _train(self, limit):
         patience = max(PATIENT_EPOCHS, math.ceil(PATIENT_STEPS / self.recipe.steps_per_epoch))
         seed = np.random.RandomState(self.seed).randint(MAX_SEED)  # the fit's own draws stay
-        split = label_split(self.train_split, self.labels) or partial(self.hold_out, seed)
         with seeded(seed, self.recipe.device):
             net = self.recipe.search_net(
-                self.recipe.criterion(self.labels, self.weights),
+                self.recipe.criterion(self.data.labels, self.data.weights),
                 [
                     ("stop", EarlyStopping(patience=patience)),
                     *self.recipe.augment(),
                     *GivenLabels().with_companions(),
                 ],
                 max_epochs=limit,
-                train_split=split,
+                train_split=self.train_split or partial(self.hold_out, seed),
             )
-            net.fit(self.X, np.arange(self.X.shape[0]))
+            net.fit(self.data.X, np.arange(self.data.X.shape[0]))
         if net.interrupted_:  # nothing is fitted yet that could be kept
             raise KeyboardInterrupt
         held_out = np.array(net.history[:, "valid_loss"], dtype=float)
@@ -194,6 +182,6 @@ class WarmupSearch:
 
     def hold_out(self, seed, dataset, y=None):
         """Split a tenth of the labeled rows off."""
-        order = np.random.RandomState(seed).permutation(len(self.labels))
-        n_held_out = len(self.labels) // HELD_OUT_ROWS
+        order = np.random.RandomState(seed).permutation(len(self.data.labels))
+        n_held_out = len(self.data.labels) // HELD_OUT_ROWS
         return Subset(dataset, order[n_held_out:]), Subset(dataset, order[:n_held_out])
