@@ -155,6 +155,7 @@ def test_held_out_rows_keep_their_given_label_in_training_and_end_as_the_predict
     np.testing.assert_allclose(clf.soft_labels_[rows], clf.predict_proba(X[rows]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_get_cleaner(blobs):
     X, y, true = blobs
     clf = ALRClassifier(random_state=0).fit(X, y)

@@ -123,6 +123,7 @@ def test_sparse_rows_equal_dense_rows(method, blobs):
         np.testing.assert_array_equal(clf.predict_proba(convert(X)), dense.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_tfidf_text_goes_straight_in(method):
     texts = [f"{a} {b} {c}" for a in ["the", "a", "my"] for b in ["cat", "dog"] for c in "mxyz"]
     y = ["dog" in text for text in texts]
@@ -140,6 +141,7 @@ def test_images_with_a_module_of_ones_own(method):
     assert clf.predict_proba(X).shape == (64, 3)
 
 
+@pytest.mark.slow
 def test_grid_search_over_every_kind_of_parameter(method, blobs):
     X, y, _ = blobs
     name = method.__name__.lower()
@@ -413,6 +415,7 @@ def test_restored_best_weights_label_the_held_out_rows(method, blobs):
     np.testing.assert_allclose(clf.soft_labels_[rows], clf.predict_proba(X[rows]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_wide_rows_are_predicted_in_smaller_batches(method):
     X = sparse.random(600, 100_000, density=1e-4, format="csr", dtype=np.float32, random_state=0)
     module = nn.Sequential(nn.Linear(100_000, 4), nn.Linear(4, 2))

@@ -69,6 +69,7 @@ def assert_same(clf, other):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "params", "fit_params"),
     [
@@ -99,6 +100,7 @@ def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypa
             assert np.array_equal(getattr(whole, name), getattr(resumed, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_callbacks_splits_images_and_augmentation_go_on_as_well(method, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
@@ -129,6 +131,7 @@ def test_callbacks_splits_images_and_augmentation_go_on_as_well(method, monkeypa
     ]
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_resumed_fit_at_the_same_epoch(monkeypatch, tmp_path):
     def make():
         return ALRClassifier(
@@ -178,6 +181,7 @@ def test_a_dataset_goes_on(monkeypatch, tmp_path):
     np.testing.assert_array_equal(whole.predict_proba(data), resumed.predict_proba(data))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process")
 @pytest.mark.parametrize("method", METHODS)

@@ -87,6 +87,7 @@ def step_of(module, shape, dtype=torch.float64, step_size=0.5):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_jvp_equals_double_backward_with_batchnorm_and_dropout(case):
     make, shape = CASES[case]

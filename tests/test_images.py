@@ -65,6 +65,7 @@ class Recorder(nn.Module):
         return self.head(self.hidden(X.flatten(1)).relu())
 
 
+@pytest.mark.slow
 def test_bytes_train_as_their_unit_floats(method, digits):
     X, y = digits
     floats = (X / np.float32(255)).astype(np.float32)
@@ -74,6 +75,7 @@ def test_bytes_train_as_their_unit_floats(method, digits):
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(floats), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_transposed_images_train_as_their_copies(method, digits):
     X, y = digits[0][..., None].repeat(3, axis=3), digits[1]
     X = X.transpose(0, 3, 1, 2)
@@ -142,6 +144,7 @@ def test_images_of_another_shape_are_refused_at_prediction(digits, kind):
         clf.predict(spoilt)
 
 
+@pytest.mark.slow
 def test_grey_images_get_a_channel(method, digits):
     X, y = digits
     found, expected = method(**FAST).fit(X, y), method(**FAST).fit(X[:, None], y)
@@ -171,6 +174,7 @@ def test_images_larger_than_64_pixels_get_a_striding_stem():
     assert nn.MaxPool2d not in [type(layer) for layer in small]
 
 
+@pytest.mark.slow
 def test_the_default_network_learns_digits(method, digits):
     X, y = digits
     clf = method(random_state=0, max_epochs=20, batch_size=32).fit(X, y)
@@ -227,6 +231,7 @@ def test_pretrained_weights_stay_but_for_head_and_stem(monkeypatch):
     torch.testing.assert_close(grey.conv1.weight, source.conv1.weight.sum(1, keepdim=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_auxiliary_heads_are_left_out(name, monkeypatch):
     torch.manual_seed(0)
@@ -341,6 +346,7 @@ def test_frozen_features_see_the_view_of_the_classifier(digits):
         assert any(len(X) >= len(view) and torch.equal(X[: len(view)], view) for X in trained)
 
 
+@pytest.mark.slow
 def test_a_dataset_trains_like_its_arrays(method, digits):
     X, y = digits
     expected = method(**FAST).fit(X, y)
@@ -417,6 +423,7 @@ def test_a_dataset_of_nan_is_refused_at_prediction(digits):
         clf.predict(TensorDataset(X))
 
 
+@pytest.mark.slow
 def test_workers_read_a_dataset_and_change_nothing(method, digits):
     X, y = digits
     expected = method(**FAST).fit(X, y)
@@ -425,6 +432,7 @@ def test_workers_read_a_dataset_and_change_nothing(method, digits):
     np.testing.assert_array_equal(clf.predict(Images(X, y)), expected.predict(X))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:iterator_train__num_workers=8 starts no processes")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
 @pytest.mark.parametrize("wrap", [SliceDataset, list, lambda data: data])
@@ -444,6 +452,7 @@ def test_workers_inside_a_thread_fall_back_with_a_warning(digits):
         cross_val_score(clf, X, y, cv=2, n_jobs=2)
 
 
+@pytest.mark.slow
 def test_a_memory_map_stays_on_disk(method, tmp_path, monkeypatch):
     X = np.random.default_rng(0).normal(size=(300, 1, 6, 6))
     np.save(tmp_path / "X.npy", X)
@@ -462,6 +471,7 @@ def test_a_memory_map_stays_on_disk(method, tmp_path, monkeypatch):
     assert np.shares_memory(seen[0], mapped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_mixed_precision_comes_close_and_losses_stay_in_float32(method, digits, amp):
     X, y = digits
@@ -481,6 +491,7 @@ def test_mixed_precision_comes_close_and_losses_stay_in_float32(method, digits, 
     assert np.abs(clf.soft_labels_ - expected.soft_labels_).mean() < 0.05
 
 
+@pytest.mark.slow
 def test_callbacks_see_unscaled_gradients_in_half_precision(digits):
     seen = []
 
@@ -504,6 +515,7 @@ def test_a_device_that_is_not_there_is_refused(digits):
         ALRClassifier(device="cuda").fit(*digits)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_as_the_plain_one(method, digits):
     X, y = digits
     expected = method(**FAST).fit(X, y)
@@ -511,6 +523,7 @@ def test_a_compiled_network_trains_as_the_plain_one(method, digits):
     np.testing.assert_allclose(clf.soft_labels_, expected.soft_labels_, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_augmented_image_classifier_pickles(method, digits):
     X, y = digits
     clf = method(**FAST, augment="auto").fit(X, y)
@@ -518,6 +531,7 @@ def test_an_augmented_image_classifier_pickles(method, digits):
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_net_that_says_it_was_fitted_on_a_gpu_predicts_on_a_cpu(method, digits):
     X, y = digits
@@ -538,6 +552,7 @@ def test_callbacks_keep_no_tensor_on_the_training_device(method, digits):
     assert held <= {"label_net_"}
 
 
+@pytest.mark.slow
 def test_schedules_and_weight_decay_work_as_in_skorch(method, digits):
     schedule = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
     clf = method(**FAST, callbacks=[schedule], optimizer__weight_decay=0.1).fit(*digits)

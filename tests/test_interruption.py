@@ -68,6 +68,7 @@ def test_an_interruption_of_the_pilot_ends_the_fit(monkeypatch):
         ALRClassifier(max_epochs=9).fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_jobs", "backend"), [(1, "loky"), (2, "loky")])
 def test_no_half_trained_fold_is_scored(n_jobs, backend):
     import joblib

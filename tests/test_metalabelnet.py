@@ -130,6 +130,7 @@ def test_a_module_without_a_hidden_layer_gets_a_warning(split):
         clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
 
 
+@pytest.mark.slow
 def test_labels_get_cleaner(split):
     X, y, true, X_meta, y_meta = split
     clf = MetaLabelNetClassifier(max_epochs=60, random_state=0)
@@ -541,6 +542,7 @@ class Recorder(MetaLabelNetClassifier):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_each_fold_gets_every_trusted_row_scaled_by_its_own_scaler(split, n_jobs, tmp_path):
     X, y, _, X_meta, y_meta = split

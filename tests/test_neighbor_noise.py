@@ -25,6 +25,7 @@ def even_to_next(y, rate, random_state):
     return np.where(y % 2 == 0, given, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
 def test_no_more_labels_are_wrong_than_neighbours_disagree(noise, rate):
@@ -81,6 +82,7 @@ def test_columns_are_standardized_whatever_holds_the_rows():
     assert highest_noise_rate(sparse.csr_matrix(X), y) == expected
 
 
+@pytest.mark.slow
 def test_text_is_compared_as_it_is():
     topics = np.random.default_rng(0).integers(0, 6, 600)
     words = sparse.random(600, 60_000, 0.001, random_state=0, format="csr")
@@ -107,6 +109,7 @@ def blobs_in_order(n, **kwargs):
     return X[~trusted], y[~trusted], X[trusted], y[trusted]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next, shared_by_neighbours])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
 def test_no_more_labels_are_wrong_than_those_beside_trusted_rows(noise, rate):
@@ -225,6 +228,7 @@ def test_mistakes_of_rows_that_are_nobodys_nearest_are_left_to_the_other_witness
     assert clf.cross_entropy_share_ < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given_weight", [0.0, 1.0])
 def test_labels_beside_trusted_rows_decide_how_they_are_learned(blobs, given_weight):
     """Few wrong ones: by cross-entropy as well; many: as with a limit of 1."""
@@ -251,6 +255,7 @@ def test_labels_beside_trusted_rows_decide_how_they_are_learned(blobs, given_wei
     assert fit(y, max_noise_rate=0.05)[1:] == (pytest.approx(0.75), 0.05)
 
 
+@pytest.mark.slow
 def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
     X, y, true = blobs
     fast = {"max_epochs": 12, "warmup_epochs": 1, "mix_start": 3, "target_update_every": 1}

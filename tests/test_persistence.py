@@ -73,6 +73,7 @@ def assert_same(clf, loaded, rows=X):
         assert torch.equal(clf.label_net_.weight, loaded.label_net_.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "names",
@@ -95,6 +96,7 @@ def test_a_loaded_estimator_is_the_same(method, names, tmp_path):
     assert len(loaded.label_issues()) == len(clf.label_issues())
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same(tmp_path):
     clf = fit(ALRClassifier, class_weight={0: 1.0, 1: 2.0, 2: 1.0})
     clf.save(tmp_path / "a")
@@ -109,6 +111,7 @@ def test_another_process_predicts_the_same(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), clf.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [None, "resnet18"])
 def test_images(module, tmp_path):
     rng = np.random.default_rng(0)

@@ -18,6 +18,8 @@ from torch import nn
 
 from sknoisy import ALRClassifier
 
+pytestmark = pytest.mark.contract
+
 pandas = pytest.importorskip("pandas")
 PARAMETERS = ("X", "y", "sample_weight", "train_split", "batch_size", "max_epochs", "n_samples")
 QUIET = (

@@ -14,6 +14,7 @@ MODULES = [m.name for m in pkgutil.walk_packages(sknoisy.__path__, "sknoisy.")]
 README = Path(__file__).parent.parent / "README.md"
 
 
+@pytest.mark.slow
 def test_snippets_run(tmp_path, monkeypatch):
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(snippets) >= 5

@@ -32,6 +32,7 @@ def test_predictions_are_those_on_file(name, now):
     assert_on_file(name, now[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", ["default", "avx2"])
 def test_other_processors_and_more_threads_predict_the_same(processor):
     """torch takes these paths on processors that have no AVX, or no AVX-512."""

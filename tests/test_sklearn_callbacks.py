@@ -95,6 +95,7 @@ def test_a_failing_fit_ends_its_callbacks(data):
     assert count.heard == ["setup", "teardown"] * 2
 
 
+@pytest.mark.slow
 def test_progress_bars_run_inside_a_grid_search(data, capsys):
     pytest.importorskip("rich", reason="scikit-learn's ProgressBar draws with it")
     clf = make_pipeline(StandardScaler(), ALRClassifier(max_epochs=3, random_state=0))

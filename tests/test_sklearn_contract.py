@@ -15,8 +15,10 @@ from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
-pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")
-
+pytestmark = [
+    pytest.mark.contract,
+    pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning"),
+]
 # With fewer epochs than the default where few rows would get 200: the suite must stay short.
 ESTIMATORS = [
     ALRClassifier(max_epochs=30),

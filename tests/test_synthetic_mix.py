@@ -175,6 +175,7 @@ def test_auto_neighbors_are_more_for_many_classes_that_lie_apart():
     assert [auto_neighbors(10, share) for share in (0.5, 0.79, 0.8, 1.0)] == [1, 1, 3, 3]
 
 
+@pytest.mark.slow
 def test_neighbors_are_chosen_by_what_the_data_say():
     X, y = make_blobs(400, 8, centers=8, cluster_std=1.0, random_state=0)
     clf = SyntheticMixClassifier(max_epochs=20, random_state=0).fit(X, y)
@@ -303,6 +304,7 @@ def test_extra_passes_leave_no_trace_beside_the_mixing(blobs):
         assert torch.equal(mixed.module_.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neighbors", ["batch", "all"])
 def test_labels_get_cleaner_and_clean_rows_are_told_apart(blobs, neighbors):
     X, y, true = blobs
@@ -314,6 +316,7 @@ def test_labels_get_cleaner_and_clean_rows_are_told_apart(blobs, neighbors):
     assert clf.clean_probability_[right].mean() > clf.clean_probability_[~right].mean() + 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neighbors", ["batch", "all"])
 def test_sparse_rows_and_images_are_mixed(neighbors):
     rng = np.random.default_rng(0)

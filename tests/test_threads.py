@@ -13,9 +13,10 @@ from sklearn.model_selection import GridSearchCV
 
 from sknoisy import ALRClassifier
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:No trusted rows:UserWarning", "ignore:target_momentum"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning", "ignore:target_momentum"),
+]
 X, Y = make_blobs(150, 4, centers=3, cluster_std=3.0, random_state=0)
 
 

@@ -40,6 +40,7 @@ def spied(clf):
     return clf, seen
 
 
+@pytest.mark.slow
 def test_a_found_warmup_trains_like_the_same_number_given(noisy):
     for method in (ALRClassifier, SyntheticMixClassifier):
         params = {"max_epochs": 20, "random_state": 0}
@@ -55,6 +56,7 @@ def test_a_found_warmup_trains_like_the_same_number_given(noisy):
         np.testing.assert_array_equal(found.predict_proba(noisy[0]), given.predict_proba(noisy[0]))
 
 
+@pytest.mark.slow
 def test_the_faster_a_network_memorizes_the_earlier_the_warmup_ends(noisy):
     params = {"max_epochs": 60, "random_state": 0}
     fast = ALRClassifier(lr=0.01, **params).fit(*noisy).warmup_epochs_
@@ -62,6 +64,7 @@ def test_the_faster_a_network_memorizes_the_earlier_the_warmup_ends(noisy):
     assert 1 <= fast < slow <= 30
 
 
+@pytest.mark.slow
 def test_a_search_ends_soon_after_the_lowest_loss_and_leaves_the_network_alone(noisy, monkeypatch):
     nets, make = [], NetRecipe.search_net
 
@@ -120,6 +123,7 @@ def memorization_of(X, y):
     return search.memorization()
 
 
+@pytest.mark.slow
 def test_noise_leaves_predictions_reliable_and_unknown_classes_do_not():
     X, y = make_blobs(1000, n_features=8, centers=4, cluster_std=2.0, random_state=0)
     half = np.arange(1000) < 500
@@ -145,6 +149,7 @@ def test_rows_that_weigh_nothing_are_not_asked_how_sure_predictions_are():
     assert reliability(torch.ones(3), torch.zeros(3), torch.zeros(3)) == 1
 
 
+@pytest.mark.slow
 def test_the_reliability_is_that_of_rows_that_weigh():
     X, y = make_blobs(600, n_features=8, centers=4, cluster_std=2.0, random_state=0)
     weights = np.where(np.arange(600) < 300, 0, 1)
@@ -159,6 +164,7 @@ def test_the_reliability_is_that_of_rows_that_weigh():
     assert found(wrong).reliability < found(wrong, weights).reliability
 
 
+@pytest.mark.slow
 def test_a_network_without_dropout_memorises_faster(noisy):
     def halving(**params):
         clf, seen = spied(ALRClassifier(max_epochs=60, random_state=0, **params))
@@ -199,6 +205,7 @@ def test_samplers_made_for_all_rows_stay_out_of_the_search(noisy):
         ALRClassifier(max_epochs=4, random_state=0, **params).fit(*noisy)
 
 
+@pytest.mark.slow
 def test_few_rows_of_many_classes_get_more_epochs():
     assert auto_max_epochs(steps_per_epoch=30, n_classes=10) == 50
     assert auto_max_epochs(steps_per_epoch=10, n_classes=10) == 100

@@ -85,6 +85,7 @@ def test_hypergradient_weighs_the_rows():
     torch.testing.assert_close(by_finite_difference(step), exact, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 @without_trusted
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
@@ -101,6 +102,7 @@ def test_rows_that_weigh_nothing_teach_nothing(method, weights):
         assert clf.score(X[light], y[light]) < 0.1
 
 
+@pytest.mark.slow
 @without_trusted
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_weights_are_none(method):
@@ -162,6 +164,7 @@ def test_unusable_class_weights_are_refused(weight, said):
         ALRClassifier(class_weight=weight).fit(X, y)
 
 
+@pytest.mark.slow
 @without_trusted
 @pytest.mark.filterwarnings("ignore:target_momentum")
 @pytest.mark.parametrize("method", METHODS)
