@@ -133,6 +133,13 @@ class ALRClassifier(NoisyLabelClassifier):
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
+    evidence : bool, default=False
+        Whether to gather out-of-sample evidence first, at about the cost of another fit: two
+        networks, each trained on half of the rows, predict the other half. It finds the warm-up
+        (instead of the search for it), decides whether correcting labels helps, else the network is
+        trained on the given labels to the epoch found, calibrates `predict_proba` and lets
+        `label_issues` rest on probabilities that have not seen the labels. Not below 50 rows.
+        Found: `evidence_`.
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
@@ -178,6 +185,9 @@ class ALRClassifier(NoisyLabelClassifier):
         Epochs of the warm-up.
     momentum_ : float
         Weight of the old soft label at each update.
+    evidence_ : Evidence or None
+        What held-out rows tell of the labels and of correcting them, with `evidence`; ``print`` it.
+        See `sknoisy.training.evidence.Evidence`.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -213,6 +223,7 @@ class ALRClassifier(NoisyLabelClassifier):
         max_epochs="auto",
         batch_size=128,
         train_split=None,
+        evidence=False,
         callbacks=None,
         augment=None,
         device="cpu",
@@ -231,6 +242,7 @@ class ALRClassifier(NoisyLabelClassifier):
             max_epochs=max_epochs,
             batch_size=batch_size,
             train_split=train_split,
+            evidence=evidence,
             callbacks=callbacks,
             augment=augment,
             device=device,

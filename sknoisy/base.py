@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
 from sknoisy.training.datasets import DatasetRows, is_dataset
+from sknoisy.training.evidence import can_cross_fit, gather_evidence
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.recipe import NetRecipe, label_split
@@ -42,6 +44,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         max_epochs,
         batch_size,
         train_split,
+        evidence,
         callbacks,
         augment,
         device,
@@ -60,6 +63,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.train_split = train_split
+        self.evidence = evidence
         self.callbacks = callbacks
         self.augment = augment
         self.device = device
@@ -131,8 +135,20 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             recipe.lay_out(data.X)
             split = label_split(self.train_split, data.labels)
             search = WarmupSearch(recipe, data, split, session.seed, session.found_warmup)
-            labels = self._label_callback(search, data)  # may train an auxiliary network
-            checkpoint = Checkpoint(session.folder, fingerprint, session.seed, search.found)
+            labels, self.evidence_ = None, session.evidence
+            if self.evidence_ is None and self.evidence and can_cross_fit(data, recipe):
+                self.evidence_, labels = gather_evidence(
+                    search, partial(self._label_callback, data=data)
+                )
+            if labels is None:
+                labels = self._label_callback(search, data)  # may train an auxiliary network
+            max_epochs = recipe.max_epochs
+            if self.evidence_ is not None and not self.evidence_.is_corrected:
+                max_epochs = self.evidence_.warmup_epochs
+                labels = labels.without_correction(max_epochs)
+            checkpoint = Checkpoint(
+                session.folder, fingerprint, session.seed, search.found, self.evidence_
+            )
             net = recipe.net(
                 recipe.criterion(data.labels, data.weights),
                 # Inputs are augmented and the best weights restored before labels are written.
@@ -145,6 +161,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                 ],
                 checkpoint=checkpoint,
                 train_split=split,
+                max_epochs=max_epochs,
                 compile=self.compile,
                 verbose=self.verbose,
             )
@@ -153,21 +170,24 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
         session.sklearn_callbacks.end()
-        warn_of_outcome(net)
+        warn_of_outcome(net, self.evidence_)
         return self
 
     def predict_proba(self, X):
         """Return the class probabilities of X, shape (n_samples, n_classes).
 
-        In float32, or in float64 as a module in float64 returns them.
+        Calibrated where the fit gathered evidence. In float32, or in float64 as a module in float64
+        returns them.
         """
         net = self._fitted_net()
         rows = read_rows(self, X, self._row_format)
+        evidence = getattr(self, "evidence_", None)  # not there in the midst of a fit
+        temperature = 1.0 if evidence is None else evidence.temperature
         dtype = np.float64 if net.criterion_.targets.dtype == torch.float64 else np.float32
         proba = np.empty((rows.shape[0], len(self.classes_)), dtype=dtype)
         filled = 0
         for logits in net.forward_iter(rows):  # a list of them would splinter the heap
-            proba[filled : filled + len(logits)] = logits.softmax(dim=1).numpy()
+            proba[filled : filled + len(logits)] = (logits / temperature).softmax(dim=1).numpy()
             filled += len(logits)
         if isinstance(rows, DatasetRows) and not np.isfinite(proba).all():
             row = np.flatnonzero(~np.isfinite(proba).all(axis=1))[0]
@@ -197,7 +217,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             Parameters without a form in JSON, such as callbacks, are left out with a warning.
         """
         self._fitted_net()
-        write_estimator(path, self, self._row_format)
+        write_estimator(path, self, self._row_format, self.evidence_)
 
     @classmethod
     def load(cls, path, *, allow=()):
@@ -213,8 +233,8 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             in the file is another, as of a class that was defined in a notebook. The file imports
             nothing by itself.
         """
-        estimator, row_format = read_estimator(path, cls, cls._new_label_callback, allow)
-        estimator._row_format = row_format
+        estimator, fitted = read_estimator(path, cls, cls._new_label_callback, allow)
+        estimator._row_format, estimator.evidence_ = fitted
         return estimator
 
     @property
@@ -276,8 +296,14 @@ def copies(callbacks) -> list:
     return deepcopy(list(callbacks or []))
 
 
-def warn_of_outcome(net) -> None:
-    """Warn where training was interrupted or diverged."""
+def warn_of_outcome(net, evidence) -> None:
+    """Warn where labels were left as given, or training was interrupted or diverged."""
+    if evidence is not None and not evidence.is_corrected:
+        warn(
+            "Labels were left as given: correcting them makes labels of held-out rows less likely,"
+            f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
+            f" on the given labels for {evidence.warmup_epochs} epochs; see evidence_."
+        )
     if net.interrupted_:
         warn(
             f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"

@@ -126,6 +126,9 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
         The row of a class without samples is that of the identity.
     """
+    evidence = _evidence_of(estimator, y)
+    if evidence is not None:
+        return evidence.transition.copy()
     proba, given, _ = judged(estimator, y, pred_probs, classes)
     joint = joint_distribution(proba, given).T
     empty = joint.sum(axis=1) == 0
@@ -135,6 +138,9 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
+    evidence = _evidence_of(estimator, y)
+    if evidence is not None:
+        return evidence.noise_rate
     proba, given, _ = judged(estimator, y, pred_probs, classes)
     return float(1 - np.trace(joint_distribution(proba, given)))
 
@@ -186,7 +192,7 @@ def judged(estimator, y, pred_probs, classes):
     if (estimator is None) == (pred_probs is None):
         raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
     if estimator is not None:
-        proba, classes = _soft_labels_of(estimator), estimator.classes_
+        proba, classes = _proba_of(estimator), estimator.classes_
         y = estimator.given_labels_ if y is None else _labels(y, "y")
     else:
         if y is None:
@@ -207,7 +213,16 @@ def judged(estimator, y, pred_probs, classes):
     return proba, given, classes
 
 
-def _soft_labels_of(estimator):
+def _evidence_of(estimator, y=None):
+    """Return the out-of-sample evidence on an estimator's own given labels, or None."""
+    return getattr(estimator, "evidence_", None) if y is None else None
+
+
+def _proba_of(estimator):
+    """Return out-of-sample probabilities where a fit has gathered them, else its soft labels."""
+    evidence = _evidence_of(estimator)
+    if evidence is not None:
+        return evidence.proba
     try:
         return estimator.soft_labels_
     except NotFittedError:

@@ -18,7 +18,6 @@ from sknoisy.inputs import TrainingData
 from sknoisy.synthetic_mix import callback as callback_module
 from sknoisy.synthetic_mix import equations
 from sknoisy.synthetic_mix.callback import MixNeighbors
-from sknoisy.synthetic_mix.classifier import auto_schedule
 from sknoisy.synthetic_mix.equations import (
     auto_neighbors,
     clean_probability,
@@ -30,6 +29,7 @@ from sknoisy.synthetic_mix.equations import (
     scale_to_unit,
     weigh,
 )
+from sknoisy.synthetic_mix.schedule import auto_schedule
 from sknoisy.training.data import RowDataset
 from sknoisy.training.warmup_search import Memorization
 

@@ -200,14 +200,17 @@ class Checkpoint(Callback):
     seed : int
         Seed of the fit.
     found_warmup : tuple or None
-        Result of the warm-up search.
+        What the search for the warm-up found.
+    evidence : Evidence or None
+        What was gathered before the fit.
     """
 
-    def __init__(self, folder, fingerprint, seed, found_warmup):
+    def __init__(self, folder, fingerprint, seed, found_warmup, evidence):
         self.folder = folder
         self.fingerprint = fingerprint
         self.seed = seed
         self.found_warmup = found_warmup
+        self.evidence = evidence
 
     @property
     def epochs_done(self) -> int:
@@ -221,6 +224,7 @@ class Checkpoint(Callback):
             "fingerprint": self.fingerprint,
             "seed": self.seed,
             "found_warmup": self.found_warmup and tuple(self.found_warmup),
+            "evidence": self.evidence and self.evidence.state_dict(),
             "history": list(net.history),
             "module": net.module_.state_dict(),
             "criterion": dict(net.criterion_.named_buffers()),
@@ -279,4 +283,4 @@ class Checkpoint(Callback):
 
     def on_train_end(self, net, **kwargs):
         """Write no more: further training of the net is another fit."""
-        self.folder = None
+        self.folder = self.evidence = None

@@ -11,6 +11,7 @@ import torch
 from sknoisy.inputs import RowFormat
 from sknoisy.storage.file_format import FORMAT, AllowList, encode, read_file, write_file
 from sknoisy.storage.fingerprint import versions
+from sknoisy.training.evidence import Evidence
 from sknoisy.training.features import unwrap
 from sknoisy.training.net import resolve_device
 from sknoisy.training.recipe import NetRecipe, module_parameters
@@ -104,7 +105,7 @@ def encode_params(params: dict, defaults) -> dict:
     return encoded
 
 
-def write_estimator(path, estimator, row_format: RowFormat) -> None:
+def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence | None) -> None:
     """Write a fitted estimator: what predictions, soft labels and fitted attributes need."""
     net = estimator.net_
     labels, names = net.label_callback, getattr(estimator, "feature_names_in_", None)
@@ -112,6 +113,8 @@ def write_estimator(path, estimator, row_format: RowFormat) -> None:
     tensors = {f"module.{k}": t for k, t in unwrap(net.module_).state_dict().items()}
     tensors |= {f"criterion.{k}": t for k, t in net.criterion_.named_buffers()}
     tensors |= {f"labels.{k}": t for k, t in of_labels.items()}
+    numbers, of_evidence = split_state({} if evidence is None else evidence.state_dict())
+    tensors |= {f"evidence.{k}": t for k, t in of_evidence.items()}
     defaults = inspect.signature(type(estimator)).parameters
     # Saved for `module=None`, where it is chosen by the data.
     input_dropout = getattr(net.module_, "input_dropout", None)
@@ -135,13 +138,14 @@ def write_estimator(path, estimator, row_format: RowFormat) -> None:
             if value is None or isinstance(value, bool | int | float | str | np.generic)
         },
         "learned": learned,
+        "evidence": numbers,
         "history": as_json(net.history),
     }
     write_file(path, document, tensors)
 
 
 def read_estimator(path, cls, new_labels, allow):
-    """Return the fitted estimator of a class that `write_estimator` wrote, and its rows' format.
+    """Return the estimator that `write_estimator` wrote, and its rows' format and evidence.
 
     `new_labels` makes the method's label callback from its parameters.
     """
@@ -158,16 +162,16 @@ def read_estimator(path, cls, new_labels, allow):
             raise ValueError(f"path must be a file that sets no {param}, got {str(path)!r}.")
     try:
         estimator = cls(**{k: allowed.decode(value) for k, value in document["params"].items()})
-        row_format = restore_estimator(estimator, document, tensors, new_labels)
+        fitted = restore_estimator(estimator, document, tensors, new_labels)
     except Exception as error:  # a file may hold anything, also with a matching digest
         raise ValueError(
             f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    return estimator, row_format
+    return estimator, fitted
 
 
-def restore_estimator(estimator, document: dict, tensors: dict, new_labels) -> RowFormat:
-    """Put the fitted state of a file into an estimator that has its parameters."""
+def restore_estimator(estimator, document: dict, tensors: dict, new_labels) -> tuple:
+    """Put the fitted state of a file into an estimator; return the format of rows and evidence."""
     classes = estimator.classes_ = decode_labels(document["classes"])
     if classes.ndim != 1 or len(np.unique(classes)) != len(classes):
         raise ValueError("its classes are not labels")
@@ -214,4 +218,5 @@ def restore_estimator(estimator, document: dict, tensors: dict, new_labels) -> R
     net.initialize()
     net.history.extend(document["history"])
     estimator.net_ = net
-    return row_format
+    evidence = join_state(document["evidence"], part("evidence."))
+    return row_format, Evidence.from_state(evidence) if evidence else None

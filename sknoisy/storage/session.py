@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sknoisy.inputs import TrainingData
 from sknoisy.storage.checkpoint import CheckpointFolder
 from sknoisy.storage.fingerprint import fingerprint_of
+from sknoisy.training.evidence import Evidence
 from sknoisy.training.net import resolve_device
 from sknoisy.training.seeds import MAX_SEED, seeded
 from sknoisy.training.sklearn_callbacks import CallbackAdapter
@@ -67,6 +68,12 @@ class FitSession:
     def found_warmup(self):
         """The result of an interrupted fit's warm-up search, or None."""
         return self.resumed and self.resumed["found_warmup"]
+
+    @property
+    def evidence(self):
+        """What an interrupted fit had gathered as evidence, or None."""
+        state = self.resumed and self.resumed["evidence"]
+        return state and Evidence.from_state(state)
 
     def fingerprint(self, data: TrainingData) -> dict | None:
         """Return the fingerprint of a fit with checkpoints, which must have the same; else None."""

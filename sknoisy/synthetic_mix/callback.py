@@ -70,6 +70,10 @@ class MixNeighbors(LabelCallback):
         self.feature_layer = feature_layer
         self.neighbors = neighbors
 
+    def without_correction(self, epochs):
+        """Return a new callback whose epochs are all of the warm-up."""
+        return self.fresh(warmup_epochs=epochs, mix_start=epochs + 1, mix_end=None)
+
     def phase(self, epoch):
         """Return 'warmup', 'mixup', 'mix' or 'unmixed', for epochs counted from 1."""
         if epoch >= self.mix_start:

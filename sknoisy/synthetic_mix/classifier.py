@@ -5,7 +5,6 @@ arXiv 2406.16966, 2024, and the authors' published code.
 """
 
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import torch
 
@@ -13,48 +12,7 @@ from sknoisy.base import NoisyLabelClassifier, read_only
 from sknoisy.neighbor_noise import highest_noise_rate
 from sknoisy.parameters import check_choice, check_number
 from sknoisy.synthetic_mix.callback import MixNeighbors
-from sknoisy.user_warnings import warn
-
-MIXED = 0.8  # the fraction of the epochs after which mixing ends
-FEWEST_UPDATES = 10  # before mixing ends, so that labels flip at momentum 0.9
-
-
-class Schedule(NamedTuple):
-    """The first and the last epoch of mixing, counted from 1, and the epochs between updates."""
-
-    start: int
-    end: int
-    every: int
-
-
-def auto_schedule(warmup: int, max_epochs: int, start="auto", end="auto", every="auto") -> Schedule:
-    """Return the epochs of mixing and of updates, after so many of warm-up."""
-    last = max_epochs if end == "auto" else min(end, max_epochs)
-    if start == "auto":
-        start = min(max(warmup + 2, round(max_epochs / 10)), last)
-    if end == "auto":
-        enough = start + FEWEST_UPDATES * (1 if every == "auto" else every) - 1
-        last = min(max(round(MIXED * max_epochs), enough), max_epochs)
-    if every == "auto":
-        every = max(1, round((last - start + 1) / 18))
-    return Schedule(start, last, every)
-
-
-def warn_if_idle(max_epochs, schedule, momentum):
-    """Warn where no label can be corrected."""
-    start, end, every = schedule
-    n_updates = len(range(start, end + 1, every))
-    if n_updates == 0:
-        warn(
-            f"max_epochs must reach mix_start for any label to be corrected, got max_epochs="
-            f"{max_epochs} and mix_start={start}.",
-        )
-    elif momentum**n_updates > 0.5:
-        warn(
-            f"target_momentum ** updates must be at most 0.5 for labels to flip, got"
-            f" {momentum} ** {n_updates}; lower target_momentum or target_update_every, or raise"
-            " mix_end or max_epochs.",
-        )
+from sknoisy.synthetic_mix.schedule import auto_schedule, warn_if_idle
 
 
 class SyntheticMixClassifier(NoisyLabelClassifier):
@@ -133,6 +91,13 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
+    evidence : bool, default=False
+        Whether to gather out-of-sample evidence first, at about the cost of another fit: two
+        networks, each trained on half of the rows, predict the other half. It finds the warm-up
+        (instead of the search for it), decides whether correcting labels helps, else the network is
+        trained on the given labels to the epoch found, calibrates `predict_proba` and lets
+        `label_issues` rest on probabilities that have not seen the labels. Not below 50 rows.
+        Found: `evidence_`.
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
@@ -184,6 +149,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Number of epochs run.
     warmup_epochs_ : int
         Epochs of the warm-up.
+    evidence_ : Evidence or None
+        What held-out rows tell of the labels and of correcting them, with `evidence`; ``print`` it.
+        See `sknoisy.training.evidence.Evidence`.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -242,6 +210,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         max_epochs="auto",
         batch_size=128,
         train_split=None,
+        evidence=False,
         callbacks=None,
         augment=None,
         device="cpu",
@@ -260,6 +229,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             max_epochs=max_epochs,
             batch_size=batch_size,
             train_split=train_split,
+            evidence=evidence,
             callbacks=callbacks,
             augment=augment,
             device=device,

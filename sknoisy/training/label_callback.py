@@ -84,6 +84,14 @@ class LabelCallback(Callback, ABC):
         """Return the skorch callbacks that the method consists of: this one, and helpers of it."""
         return [("sknoisy_labels", self)]
 
+    def fresh(self, **changes) -> "LabelCallback":
+        """Return a new callback with the same parameters but for the changes."""
+        return type(self)(**{**self.get_params(deep=False), **changes})
+
+    def without_correction(self, epochs: int) -> "LabelCallback":
+        """Return a new callback that trains on the given labels for so many epochs, and no more."""
+        return self.fresh(warmup_epochs=epochs)
+
     def state_dict(self) -> dict:
         """Return what the next epoch depends on, or of a finished fit what it keeps.
 

@@ -110,6 +110,11 @@ def halving_epochs(losses: Sequence[float]) -> float:
     return (len(losses) - 1) * math.log(2) / math.log(first / last)
 
 
+def patience_of(recipe: NetRecipe) -> int:
+    """Return the epochs without a better loss after which a search ends."""
+    return max(PATIENT_EPOCHS, math.ceil(PATIENT_STEPS / recipe.steps_per_epoch))
+
+
 @dataclass
 class WarmupSearch:
     """The search for the epoch after which a network begins to memorize the given labels.
@@ -159,13 +164,12 @@ class WarmupSearch:
         return Memorization(*self.found)
 
     def _train(self, limit):
-        patience = max(PATIENT_EPOCHS, math.ceil(PATIENT_STEPS / self.recipe.steps_per_epoch))
         seed = np.random.RandomState(self.seed).randint(MAX_SEED)  # the fit's own draws stay
         with seeded(seed, self.recipe.device):
             net = self.recipe.search_net(
                 self.recipe.criterion(self.data.labels, self.data.weights),
                 [
-                    ("stop", EarlyStopping(patience=patience)),
+                    ("stop", EarlyStopping(patience=patience_of(self.recipe))),
                     *self.recipe.augment(),
                     *GivenLabels().with_companions(),
                 ],

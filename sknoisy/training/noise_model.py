@@ -1,0 +1,109 @@
+"""A noise model of given labels, fitted to out-of-sample logits: temperature and transition matrix.
+
+``p(given | x) = sum_c softmax(z / T)_c M[c, given]``, by expectation-maximization over the true
+class c. T calibrates the network's confidence (C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On
+Calibration of Modern Neural Networks", ICML 2017) and M is the noise transition matrix; both must
+be fitted together, since noise and lack of confidence explain the same disagreement.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PSEUDO_ROWS = 2.0  # a class, spread as the pooled noise rate is: a class of few rows fits anything
+LOG_TEMPERATURE_SD = 0.5  # else a table that separates its rows gives temperatures near 0
+MAX_STEPS, FEWEST_STEPS, TOLERANCE = 500, 20, 1e-6  # of the objective, a row
+FIRST_RATE = 0.4  # where it starts does not matter, but at 0
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """What out-of-sample logits tell of given labels.
+
+    Attributes
+    ----------
+    temperature : float
+        What logits are divided by.
+    transition : Tensor of shape (C, C)
+        Probability of each given label (column) for each class (row).
+    posterior : Tensor of shape (n, C)
+        Probability of each class for each row, its given label included.
+    log_likelihood : Tensor of shape (n,)
+        Log-probability of each given label under the model, in nats.
+    noise_rate : float
+        Expected fraction of wrong given labels.
+    """
+
+    temperature: float
+    transition: Tensor
+    posterior: Tensor
+    log_likelihood: Tensor
+    noise_rate: float
+
+
+def spread_noise(rate: float, n_classes: int) -> Tensor:
+    """Return the transition matrix (C, C) of a noise rate that spreads evenly."""
+    eye = torch.eye(n_classes, dtype=torch.float64)
+    return (1 - rate) * eye + rate / (n_classes - 1) * (1 - eye)
+
+
+def newton_step(log_beta: float, z: Tensor, posterior: Tensor, weights: Tensor) -> float:
+    """Return log(1 / T) after one Newton step on the expected log-likelihood, with its prior."""
+    beta = math.exp(log_beta)
+    p = (beta * z).softmax(dim=1)
+    mean = (p * z).sum(dim=1)
+    variance = (p * z.square()).sum(dim=1) - mean.square()
+    precision = LOG_TEMPERATURE_SD**-2
+    slope = beta * (weights * ((posterior * z).sum(dim=1) - mean)).sum().item()
+    slope -= precision * log_beta
+    curvature = beta**2 * (weights * variance).sum().item() + precision
+    step = max(-0.5, min(0.5, slope / curvature))
+    return max(-3.0, min(3.0, log_beta + step))
+
+
+def fit_noise_model(logits: Tensor, given: Tensor, weights: Tensor | None = None) -> NoiseModel:
+    """Fit the model to logits (n, C) of rows that their network was not trained on.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, C)
+        Out-of-sample logits.
+    given : Tensor of shape (n,)
+        Class numbers, as given.
+    weights : Tensor of shape (n,) or None, default=None
+        What each row counts.
+    """
+    z = logits.double()
+    z = z - z.mean(dim=1, keepdim=True)
+    n, n_classes = z.shape
+    weights = z.new_ones(n) if weights is None else weights.double()
+    total = weights.sum().item()
+    one_hot = torch.eye(n_classes, dtype=z.dtype)[given]
+    weighted = weights[:, None] * one_hot
+    transition, log_beta, last = spread_noise(FIRST_RATE, n_classes), 0.0, -math.inf
+    for step in range(MAX_STEPS):
+        posterior = (math.exp(log_beta) * z).softmax(dim=1) * transition.T[given]  # (n, C)
+        likelihood = posterior.sum(dim=1, keepdim=True)
+        posterior = posterior / likelihood
+        counts = posterior.T @ weighted  # (C, C): class by given label
+        rate = max(1 - counts.diag().sum().item() / total, 1e-4)
+        prior = PSEUDO_ROWS * spread_noise(rate, n_classes)
+        objective = (weights * likelihood[:, 0].log()).sum().item()
+        objective += (prior * transition.clamp_min(1e-12).log()).sum().item()
+        if step > FEWEST_STEPS and abs(objective - last) < TOLERANCE * total:
+            break
+        last = objective
+        transition = counts + prior
+        transition = transition / transition.sum(dim=1, keepdim=True)
+        for _ in range(2):
+            log_beta = newton_step(log_beta, z, posterior, weights)
+    wrong = 1 - posterior[torch.arange(n), given]
+    return NoiseModel(
+        temperature=math.exp(-log_beta),
+        transition=transition,
+        posterior=posterior,
+        log_likelihood=likelihood[:, 0].clamp_min(1e-12).log(),
+        noise_rate=(weights * wrong).sum().item() / total,
+    )

@@ -1,0 +1,246 @@
+"""Out-of-sample evidence: rows are judged by networks that have not seen them."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import METHODS
+from sklearn.datasets import make_blobs
+
+from sknoisy import ALRClassifier
+from sknoisy.issues import noise_rate, noise_transition_matrix
+from sknoisy.noise import pair_noise, symmetric_noise
+from sknoisy.storage.checkpoint import CheckpointFolder
+from sknoisy.training import evidence
+from sknoisy.training.evidence import compare, stratified_folds
+from sknoisy.training.noise_model import fit_noise_model
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:No trusted rows", "ignore:target_momentum", "ignore:Labels were left"
+)
+CALM = {"max_epochs": 12, "batch_size": 32, "random_state": 0, "evidence": True}
+
+
+def drawn(n, n_classes, transition, temperature, seed=0, scale=3.0):
+    """Logits of rows whose class is drawn from softmax(logits / T), and labels given by M."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    classes = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0]
+    given = torch.multinomial(transition[classes], 1, generator=generator)[:, 0]
+    return logits, classes, given
+
+
+def uniform(rate, n_classes):
+    eye = torch.eye(n_classes, dtype=torch.float64)
+    return (1 - rate) * eye + rate / (n_classes - 1) * (1 - eye)
+
+
+def pairs(rate, n_classes):
+    eye = torch.eye(n_classes, dtype=torch.float64)
+    return (1 - rate) * eye + rate * eye.roll(1, dims=1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "transition", [uniform(0.0, 4), uniform(0.4, 4), pairs(0.3, 4), uniform(0.2, 2)]
+)
+def test_temperature_and_transition_are_found_together(temperature, transition):
+    n_classes = len(transition)
+    logits, classes, given = drawn(8000, n_classes, transition, temperature)
+    model = fit_noise_model(logits, given)
+    assert model.temperature == pytest.approx(temperature, rel=0.25)
+    torch.testing.assert_close(model.transition, transition, atol=0.04, rtol=0)
+    assert model.noise_rate == pytest.approx((classes != given).double().mean().item(), abs=0.03)
+    torch.testing.assert_close(model.posterior.sum(1), torch.ones(8000, dtype=torch.float64))
+    right = (model.posterior.argmax(1) == classes).double().mean()
+    assert right >= (logits.argmax(1) == classes).double().mean()
+
+
+def test_the_log_likelihood_is_that_of_the_mixture_over_classes():
+    logits, _, given = drawn(500, 3, uniform(0.3, 3), 2.0)
+    model = fit_noise_model(logits, given)
+    p = (logits / model.temperature).softmax(1) @ model.transition
+    expected = p[torch.arange(500), given].log()
+    torch.testing.assert_close(model.log_likelihood, expected, atol=1e-3, rtol=0)
+
+
+def test_weights_are_repeated_rows():
+    logits, _, given = drawn(400, 3, uniform(0.3, 3), 2.0)
+    weights = torch.arange(400) % 3
+    weighted = fit_noise_model(logits, given, weights)
+    repeated = fit_noise_model(
+        logits.repeat_interleave(weights, 0), given.repeat_interleave(weights)
+    )
+    assert weighted.temperature == pytest.approx(repeated.temperature, rel=1e-6)
+    torch.testing.assert_close(weighted.transition, repeated.transition)
+    assert weighted.noise_rate == pytest.approx(repeated.noise_rate)
+
+
+def test_logits_shifted_by_row_are_the_same_and_separated_rows_keep_a_temperature():
+    logits, _, given = drawn(300, 3, uniform(0.2, 3), 1.0)
+    shifted = fit_noise_model(logits + torch.randn(300, 1), given)
+    assert shifted.temperature == pytest.approx(fit_noise_model(logits, given).temperature)
+    perfect = 5.0 * torch.eye(3, dtype=torch.float64)[given]
+    assert 0.1 < fit_noise_model(perfect, given).temperature < 1
+
+
+def test_folds_halve_each_class():
+    labels = np.repeat([0, 1, 2], [400, 31, 2])
+    for seed in range(5):
+        folds = stratified_folds(labels, seed)
+        for label, n in enumerate([400, 31, 2]):
+            assert abs((folds[labels == label] == 0).sum() - n / 2) <= 0.5
+    assert (stratified_folds(labels, 0) != stratified_folds(labels, 1)).any()
+
+
+def test_the_table_that_foretells_held_out_labels_better_is_chosen():
+    good, _, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
+    noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    bad = good + 4 * noise
+    assert compare(bad, good, given, None, 5).is_corrected
+    worse = compare(good, bad, given, None, 5)
+    assert not worse.is_corrected
+    assert worse.gain < -worse.gain_error < 0
+    assert worse.agreement_plain == pytest.approx((good.argmax(1) == given).double().mean().item())
+    same = compare(good, good, given, None, 5)
+    assert same.is_corrected  # ties correct
+    assert same.gain == 0
+    assert "decision" in str(worse)
+    assert "left as given" in str(worse)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_blobs(300, 6, centers=3, cluster_std=3.0, random_state=0)
+    return X.astype(np.float32), symmetric_noise(y, 0.3, random_state=0), y
+
+
+def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatch):
+    X, y, _ = data
+    trained, judged = [], []
+
+    class Watch(evidence.KeepBestState):
+        def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+            trained.append(set(dataset_train.indices.tolist()))
+
+    logits_of = evidence._logits
+
+    def spy(recipe, data, held_out, nets):
+        judged.append([set(rows.tolist()) for rows in held_out])
+        return logits_of(recipe, data, held_out, nets)
+
+    monkeypatch.setattr(evidence, "KeepBestState", Watch)
+    monkeypatch.setattr(evidence, "_logits", spy)
+    ALRClassifier(**CALM).fit(X, y)
+    for folds in judged:
+        assert set.union(*folds) == set(range(300))
+        assert len(folds[0]) + len(folds[1]) == 300
+    assert {frozenset(rows) for rows in trained} == {
+        frozenset(set(range(300)) - fold) for fold in judged[0]
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_evidence_of_a_fit(method, data):
+    X, y, true = data
+    clf = method(**CALM).fit(X, y)
+    found = clf.evidence_
+    assert found.n_rows == 300
+    assert found.proba.shape == clf.soft_labels_.shape
+    np.testing.assert_allclose(found.proba.sum(1), 1)
+    np.testing.assert_allclose(found.transition.sum(1), 1)
+    assert found.noise_rate == pytest.approx((y != true).mean(), abs=0.12)
+    assert clf.warmup_epochs_ == found.warmup_epochs or method.__name__ in (
+        "MetaLabelNetClassifier",
+        "ToyClassifier",
+    )
+    assert clf.n_iter_ == (12 if found.is_corrected else found.warmup_epochs)
+    assert noise_rate(clf) == found.noise_rate
+    np.testing.assert_array_equal(noise_transition_matrix(clf), found.transition)
+    twin = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
+    assert str(twin.evidence_) == str(found)
+
+
+def test_the_temperature_calibrates_and_changes_no_prediction(data):
+    X, y, _ = data
+    clf = ALRClassifier(**CALM).fit(X, y)
+    logits = torch.cat(list(clf.net_.forward_iter(X))).double()
+    expected = (logits / clf.evidence_.temperature).softmax(1)
+    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-6)
+    np.testing.assert_array_equal(clf.predict(X), clf.classes_[logits.argmax(1)])
+
+
+def test_labels_that_correcting_would_harm_are_left_and_it_is_told(data, monkeypatch):
+    X, y, _ = data
+    choose = evidence.compare
+
+    def reverse(plain, corrected, *args):
+        return choose(plain, torch.randn_like(corrected), *args)
+
+    monkeypatch.setattr(evidence, "compare", reverse)
+    for method in METHODS:
+        clf = method(**CALM)
+        with pytest.warns(UserWarning, match="Labels were left as given"):
+            clf.fit(X, y)
+        assert not clf.evidence_.is_corrected
+        assert clf.n_iter_ == clf.evidence_.warmup_epochs
+        if method.__name__ in ("ALRClassifier", "SyntheticMixClassifier"):
+            np.testing.assert_array_equal(clf.soft_labels_, np.eye(3)[y])
+
+
+def test_without_evidence_there_is_none(data):
+    X, y, _ = data
+    few = slice(0, 40)
+    for clf, rows in ((ALRClassifier(max_epochs=6), slice(None)), (ALRClassifier(**CALM), few)):
+        clf.fit(X[rows], y[rows])
+        assert clf.evidence_ is None
+    plain = ALRClassifier(max_epochs=6, random_state=0).fit(X, y)
+    logits = torch.cat(list(plain.net_.forward_iter(X)))
+    np.testing.assert_allclose(plain.predict_proba(X), logits.softmax(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evidence_is_saved_and_outlives_a_killed_fit(method, data, tmp_path):
+    pytest.importorskip("safetensors", reason="save and load need safetensors")
+    X, y, _ = data
+
+    with warnings.catch_warnings(action="ignore"):
+        whole = method(**CALM).fit(X, y)
+        dying = method(**CALM, checkpoint_dir=tmp_path / "fit")
+        write, written = CheckpointFolder.write, []
+
+        def write_and_die(self, state):
+            write(self, state)
+            written.append(1)
+            if len(written) == 2:
+                raise RuntimeError("killed")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CheckpointFolder, "write", write_and_die)
+            if whole.n_iter_ >= 2:
+                with pytest.raises(RuntimeError, match="killed"):
+                    dying.fit(X, y)
+        resumed = method(**CALM, checkpoint_dir=tmp_path / "fit").fit(X, y)
+    np.testing.assert_array_equal(resumed.predict_proba(X), whole.predict_proba(X))
+    assert str(resumed.evidence_) == str(whole.evidence_)
+    whole.save(tmp_path / "clf")
+    loaded = method.load(tmp_path / "clf")
+    np.testing.assert_array_equal(loaded.predict_proba(X), whole.predict_proba(X))
+    assert str(loaded.evidence_) == str(whole.evidence_)
+
+
+@pytest.mark.slow
+def test_pairs_are_seen_by_the_corrected_folds_and_correcting_is_chosen():
+    X, y = make_blobs(1200, 8, centers=6, cluster_std=2.0, random_state=0)
+    given = pair_noise(y, 0.3, random_state=0)
+    clf = ALRClassifier(random_state=0, evidence=True, max_epochs=60).fit(X, given)
+    assert clf.evidence_.is_corrected
+    assert clf.evidence_.noise_rate == pytest.approx(0.3, abs=0.05)
+    issues = clf.label_issues()
+    wrong = np.flatnonzero(given != y)
+    found = issues.index[issues.is_label_issue]
+    assert np.isin(found, wrong).mean() > 0.85
+    assert np.isin(wrong, found).mean() > 0.85
