@@ -1,4 +1,4 @@
-"""Digits with flipped labels: test accuracy and labels put right, defaults, mean over seeds.
+"""Digits with flipped labels: test accuracy and labels corrected, defaults, mean over seeds.
 
 One fixed test split; a seed decides the noise, the initial weights and the batches. The defaults
 were chosen on splits of other data and of the training part alone.
@@ -58,7 +58,7 @@ NOISE = {
 
 
 def score(make, noise, data, seed):
-    """Return test accuracy and the share of wrong training labels put right, in percent."""
+    """Return test accuracy and the share of wrong training labels corrected, in percent."""
     X_train, X_test, y_train, y_test = data
     given = noise(y_train, seed)
     clf = make(seed).fit(X_train, given)
@@ -73,7 +73,7 @@ def main(seeds):
     data = train_test_split(X, y, stratify=y, random_state=0)
     print(machine.describe())
     print(f"{len(data[0])} training rows, mean (standard deviation) over {seeds} seeds\n")
-    print("| labels | method | test accuracy, % | wrong labels put right, % |\n|---|---|---|---|")
+    print("| labels | method | test accuracy, % | wrong labels corrected, % |\n|---|---|---|---|")
     for labels, noise in NOISE.items():
         for method, make in METHODS.items():
             scores = np.array([score(make, noise, data, seed) for seed in range(seeds)])

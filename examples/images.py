@@ -25,7 +25,7 @@ refined = ALRClassifier(**params)
 augmented = ALRClassifier(augment="auto", **params)  # digits are shifted, never mirrored
 
 print(f"{len(X_train)} training images, {flipped.sum()} of their labels flipped\n")
-print("                               test accuracy   flipped labels put right   seconds")
+print("                               test accuracy   flipped labels corrected   seconds")
 for name, clf in [
     ("plain network", plain),
     ("ALRClassifier", refined),

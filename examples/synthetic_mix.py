@@ -21,7 +21,7 @@ plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, random_state=0)
 mixed = SyntheticMixClassifier(random_state=0)
 
 print(f"{len(X_train)} training rows, {flipped.sum()} of their labels flipped\n")
-print("                               test accuracy   flipped labels put right   seconds")
+print("                               test accuracy   flipped labels corrected   seconds")
 for name, clf, labels in [
     ("plain network, noisy labels", plain, y_noisy),
     ("SyntheticMixClassifier, noisy", mixed, y_noisy),

@@ -78,7 +78,8 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Parameters
     ----------
     estimator : fitted estimator of this library or None
-        Its `soft_labels_` and given labels are used.
+        Its given labels are used, and its `soft_labels_`, or the out-of-sample probabilities of a
+        fit with ``evidence=True``.
     y : array-like of shape (n_samples,) or None
         Given labels; None takes those that the estimator was fitted on.
     pred_probs : array-like of shape (n_samples, n_classes) or None

@@ -46,7 +46,7 @@ def highest_noise_rate(X, labels, weights=None) -> float:
 
 
 def highest_noise_rate_near(
-    trusted_X, trusted_labels, X, labels, weights=None, shares=None
+    trusted_X, trusted_labels, X, labels, weights=None, priors=None
 ) -> float:
     """Return an upper bound of the noise rate: the disagreement of trusted and nearest labels.
 
@@ -65,7 +65,7 @@ def highest_noise_rate_near(
         Their class numbers, which are correct.
     X, labels, weights : array-like, ndarray and Tensor or None
         The reference rows, as in `highest_noise_rate`: all of positive weight, each counted once.
-    shares : ndarray of shape (n_classes,) or None, default=None
+    priors : ndarray of shape (n_classes,) or None, default=None
         Class priors of the reference rows; None takes the frequencies of the given labels, which
         are too low for classes that lose labels to others.
     """
@@ -78,19 +78,19 @@ def highest_noise_rate_near(
     nearest, is_known = nearest_other(query, reference)
     classes = trusted_labels[queries][is_known]
     agrees = labels[numbers][nearest[is_known]] == classes
-    if shares is None:
-        shares = np.bincount(labels, weights=weights, minlength=1 + trusted_labels.max())
-    n_queries = np.bincount(classes, minlength=len(shares))
-    n_right = np.bincount(classes, weights=agrees, minlength=len(shares))
+    if priors is None:
+        priors = np.bincount(labels, weights=weights, minlength=1 + trusted_labels.max())
+    n_queries = np.bincount(classes, minlength=len(priors))
+    n_right = np.bincount(classes, weights=agrees, minlength=len(priors))
     neighbors = np.unique([classes, nearest[is_known]], axis=1)[0]  # each neighbor once
-    n_neighbors = np.bincount(neighbors, minlength=len(shares))
-    shares = shares * (n_queries > 0)
-    if not shares.any():
+    n_neighbors = np.bincount(neighbors, minlength=len(priors))
+    priors = priors * (n_queries > 0)
+    if not priors.any():
         return 1.0
-    shares, right = shares / shares.sum(), n_right / np.maximum(n_queries, 1)
+    priors, right = priors / priors.sum(), n_right / np.maximum(n_queries, 1)
     rates = (right * n_neighbors + 1) / (n_neighbors + 2)  # never quite 0 or 1
-    error = math.sqrt((shares**2 * rates * (1 - rates) / np.maximum(n_neighbors, 1)).sum())
-    agreement = (shares * right).sum()
+    error = math.sqrt((priors**2 * rates * (1 - rates) / np.maximum(n_neighbors, 1)).sum())
+    agreement = (priors * right).sum()
     return 1.0 if agreement <= 0.5 else min(1.0, float(1 - agreement + error))
 
 

@@ -22,6 +22,7 @@ from toy import ToyClassifier
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.storage import checkpoint, fingerprint
 from sknoisy.storage.checkpoint import CheckpointFolder, read_state
+from sknoisy.training.warmup_search import WarmupSearch
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No trusted rows:UserWarning", "ignore:target_momentum", "ignore:max_epochs must"
@@ -249,6 +250,54 @@ def test_other_data_are_refused(tmp_path):
         clf.fit(X, Y, sample_weight=np.arange(240))
     with pytest.raises(ValueError, match="holds a fit with estimator=ALRClassifier"):
         SyntheticMixClassifier(checkpoint_dir=tmp_path).fit(X, Y)
+
+
+def test_another_parameter_of_fit_is_refused(tmp_path):
+    trusted = np.arange(240) < 40
+    clf = MetaLabelNetClassifier(max_epochs=3, random_state=0)
+    for name, given, others in (
+        ("mask", {"trusted": trusted}, [{"trusted": ~trusted}, META, {}]),
+        ("meta", META, [{"meta_X": X[:30] + 1, "meta_y": Y[:30]}, {"trusted": trusted}]),
+    ):
+        clf.set_params(checkpoint_dir=tmp_path / name).fit(X, Y, **given)
+        for other in others:
+            with pytest.raises(ValueError, match="holds a fit with trusted"):
+                clf.fit(X, Y, **other)
+    averages = np.full((240, 3), 1 / 3)
+    toy = ToyClassifier(max_epochs=2, random_state=0, checkpoint_dir=tmp_path / "toy")
+    toy.fit(X, Y, averages=averages.tolist())
+    toy.fit(X, Y, averages=torch.from_numpy(averages))
+    averages[100] = [1, 0, 0]
+    for changed in (averages, averages.tolist(), torch.from_numpy(averages)):
+        with pytest.raises(ValueError, match="holds a fit with averages"):
+            toy.fit(X, Y, averages=changed)
+
+
+def test_a_resumed_fit_does_not_search_again(monkeypatch, tmp_path):
+    searches, search = [], WarmupSearch._train
+
+    def spy(self, limit):
+        searches.append(limit)
+        return search(self, limit)
+
+    monkeypatch.setattr(WarmupSearch, "_train", spy)
+
+    def make():
+        return ALRClassifier(max_epochs=6, random_state=0)
+
+    fit_with_deaths(monkeypatch, make, [2, 4], tmp_path, X, Y)
+    assert len(searches) == 1
+
+
+def test_an_augmentation_that_draws_from_numpy_goes_on_as_well(monkeypatch, tmp_path):
+    def shake(batch):
+        return batch + torch.from_numpy(np.random.rand(*batch.shape).astype(np.float32))  # noqa: NPY002
+
+    def make():
+        return ALRClassifier(max_epochs=6, augment=shake, random_state=0)
+
+    whole = make().fit(X, Y)
+    assert_same(whole, fit_with_deaths(monkeypatch, make, [2, 4], tmp_path, X, Y))
 
 
 def test_another_version_is_refused(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from conftest import METHODS
 from sklearn.datasets import make_blobs
 
-from sknoisy import ALRClassifier
+from sknoisy import ALRClassifier, MetaLabelNetClassifier
 from sknoisy.issues import noise_rate, noise_transition_matrix
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint import CheckpointFolder
@@ -162,6 +162,19 @@ def test_the_evidence_of_a_fit(method, data):
     twin = pickle.loads(pickle.dumps(clf))
     np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
     assert str(twin.evidence_) == str(found)
+
+
+def test_trusted_rows_of_X_are_no_evidence(data, monkeypatch):
+    X, y, true = data
+    trusted, seen = np.arange(300) < 60, []
+
+    def spy(plain, corrected, given, weights, epochs):
+        seen.append(weights)
+        return compare(plain, corrected, given, weights, epochs)
+
+    monkeypatch.setattr(evidence, "compare", spy)
+    MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)
+    np.testing.assert_array_equal(seen[0], ~trusted)
 
 
 def test_the_temperature_calibrates_and_changes_no_prediction(data):

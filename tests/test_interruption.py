@@ -56,7 +56,7 @@ def test_an_interruption_before_the_first_epoch_ends_leaves_nothing_behind():
         clf.predict(X)
 
 
-def test_an_interruption_of_the_pilot_ends_the_fit(monkeypatch):
+def test_an_interruption_of_the_search_ends_the_fit(monkeypatch):
     from sknoisy.training import warmup_search
 
     class Interrupted(warmup_search.GivenLabels):

@@ -94,6 +94,53 @@ def test_a_finished_fit_keeps_parameters_and_what_is_fitted(method, blobs, twin)
     assert all(getattr(labels, name) is not None for name in labels.fitted)
 
 
+def test_a_finished_net_calls_no_hook(method, blobs):
+    X, y, _ = blobs
+    assert not method(**FAST).fit(X, y).net_.criterion_._forward_pre_hooks
+
+
+class KeepsMuch(Plain):
+    fitted = ("numbers_", "layer_")
+
+    def __init__(self, rates=(0.1, 0.5), data=None):
+        self.rates = rates
+        self.data = data
+
+    def finish(self, net):
+        self.numbers_, self.layer_ = torch.arange(3), torch.nn.Linear(2, 1)
+
+    def load_state_dict(self, state, net=None, split=None):
+        super().load_state_dict(state, net, split)
+        if self.layer_ is not None:
+            self.layer_ = torch.nn.Linear(2, 1)
+            self.layer_.load_state_dict(state["layer_"])
+
+
+class MuchClassifier(ToyClassifier):
+    _new_label_callback = KeepsMuch
+
+    def _label_callback(self, search, data):
+        return KeepsMuch(rates=(0.3, 0.9), data=np.arange(3))
+
+
+def test_files_hold_tensors_modules_and_tuples_and_name_what_they_cannot(blobs, tmp_path):
+    pytest.importorskip("safetensors", reason="save and load need safetensors")
+    X, y, _ = blobs
+    clf = MuchClassifier(**FAST).fit(X, y)
+    clf.save(tmp_path / "clf")
+    labels, kept = (
+        MuchClassifier.load(tmp_path / "clf").net_.label_callback,
+        clf.net_.label_callback,
+    )
+    assert labels.numbers_.tolist() == [0, 1, 2]
+    assert torch.equal(labels.layer_.weight, kept.layer_.weight)
+    assert labels.rates == (0.3, 0.9)
+    assert labels.data is None
+    kept.numbers_ = {1, 2}
+    with pytest.raises(TypeError, match="numbers_ must be a number, text, a tensor or a module"):
+        clf.save(tmp_path / "clf")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pickle_taken_in_the_midst_holds_no_row_of_the_data(method, blobs):
     X, y, _ = blobs

@@ -111,6 +111,15 @@ def test_small_losses_of_each_class():
     assert sorted(small_losses(losses, labels, 1.0, 2).tolist()) == [1, 2, 3, 4]
 
 
+def test_a_limit_that_was_given_is_the_one_used_in_the_warm_up_too(split):
+    X, y, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(max_epochs=2, warmup_epochs=2, max_noise_rate=0.1)
+    with pytest.warns(UserWarning, match="max_epochs must exceed"):
+        clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert clf.max_noise_rate_ == 0.1
+    assert clf.noise_rate_ is None
+
+
 def test_auto_virtual_lr_is_ten_effective_steps_and_at_least_one():
     SGD, AdamW = torch.optim.SGD, torch.optim.AdamW
     assert auto_virtual_lr(SGD, 0.05, {"momentum": 0.9}) == pytest.approx(5)

@@ -28,7 +28,7 @@ def even_to_next(y, rate, random_state):
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
-def test_no_more_labels_are_wrong_than_neighbours_disagree(noise, rate):
+def test_no_more_labels_are_wrong_than_neighbors_disagree(noise, rate):
     """Up to chance; and they disagree at most twice as often where classes lie apart."""
     X, y = make_blobs(2000, **CLASSES)
     given = noise(y, rate, random_state=0)
@@ -91,7 +91,7 @@ def test_text_is_compared_as_it_is():
     assert highest_noise_rate(text, np.roll(topics, 7)) == 1
 
 
-def shared_by_neighbours(y, rate, random_state):
+def shared_by_neighbors(y, rate, random_state):
     """A wrong label for those of each class that come first: here, those in one region."""
     given = y.copy()
     for label in np.unique(y):
@@ -110,10 +110,10 @@ def blobs_in_order(n, **kwargs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next, shared_by_neighbours])
+@pytest.mark.parametrize("noise", [symmetric_noise, pair_noise, even_to_next, shared_by_neighbors])
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.4])
 def test_no_more_labels_are_wrong_than_those_beside_trusted_rows(noise, rate):
-    """And hardly fewer where classes lie apart; also, about, where neighbours are mistaken alike.
+    """And hardly fewer where classes lie apart; also, about, where neighbors are mistaken alike.
 
     Rows at the rim, as those are here, are the nearest ones of fewer.
     """
@@ -121,15 +121,15 @@ def test_no_more_labels_are_wrong_than_those_beside_trusted_rows(noise, rate):
     given = noise(y, rate, random_state=0)
     wrong = (given != y).mean()
     shares = np.bincount(y) / len(y)
-    found = highest_noise_rate_near(*trusted, X, given, shares=shares)
+    found = highest_noise_rate_near(*trusted, X, given, priors=shares)
     least = wrong
-    if noise is shared_by_neighbours:
+    if noise is shared_by_neighbors:
         least = 0.7 * wrong
         assert highest_noise_rate(X, given) < max(0.02, 0.7 * wrong)
     assert least <= found <= wrong + 0.06
     X, y, *trusted = blobs_in_order(3000, cluster_std=3.0)
     given = noise(y, rate, random_state=0)
-    assert highest_noise_rate_near(*trusted, X, given, shares=shares) >= found - 0.02
+    assert highest_noise_rate_near(*trusted, X, given, priors=shares) >= found - 0.02
 
 
 def test_classes_count_by_their_shares_however_trusted_rows_were_drawn():

@@ -18,7 +18,7 @@ def brute_force(features, k):
     return distances.argsort(dim=1)[:, :k]
 
 
-def test_batch_and_chunks_find_the_exact_neighbours(features, monkeypatch):
+def test_batch_and_chunks_find_the_exact_neighbors(features, monkeypatch):
     expected = brute_force(features, 5)
     assert torch.equal(nearest(features, 5), expected)
     monkeypatch.setattr(neighbors, "CHUNK_BYTES", 7 * 4 * 300)
@@ -26,14 +26,14 @@ def test_batch_and_chunks_find_the_exact_neighbours(features, monkeypatch):
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("faiss"), reason="faiss is not installed")
-def test_faiss_finds_the_same_neighbours(features, monkeypatch):
+def test_faiss_finds_the_same_neighbors(features, monkeypatch):
     expected = nearest_in_set(features, 5)
     monkeypatch.setattr(neighbors, "FAISS_ROWS", 1)
     assert torch.equal(nearest_in_set(features, 5), expected)
 
 
 @pytest.mark.parametrize("faiss_rows", [1, 1000])
-def test_a_row_is_never_its_own_neighbour_among_duplicates(faiss_rows, monkeypatch):
+def test_a_row_is_never_its_own_neighbor_among_duplicates(faiss_rows, monkeypatch):
     monkeypatch.setattr(neighbors, "FAISS_ROWS", faiss_rows)
     same = torch.ones(20, 3)
     own = torch.arange(20)[:, None]
@@ -43,7 +43,7 @@ def test_a_row_is_never_its_own_neighbour_among_duplicates(faiss_rows, monkeypat
         assert all(len(set(row.tolist())) == 4 for row in found)
 
 
-def test_fewer_rows_than_neighbours_give_all_others():
+def test_fewer_rows_than_neighbors_give_all_others():
     assert nearest(torch.tensor([[0.0], [1.0], [3.0]]), 9).tolist() == [[1, 2], [0, 2], [1, 0]]
     assert nearest(torch.zeros(1, 2), 3).shape == (1, 0)
 

@@ -37,7 +37,7 @@ from sknoisy.training.warmup_search import Memorization
 @pytest.mark.parametrize(
     ("own", "other", "share"), [(0.9, 0.9, 0.5), (0.9, 0.1, 0.9), (0.1, 0.9, 0.1), (0, 0, 1)]
 )
-def test_lambda_table_of_one_neighbour(own, other, share):
+def test_lambda_table_of_one_neighbor(own, other, share):
     weights = mixing_weights(torch.tensor([float(own)]), torch.tensor([[float(other)]]))
     torch.testing.assert_close(weights, torch.tensor([[share, 1.0 - share]]))
 
@@ -144,7 +144,7 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
     assert callback.loss_at(2) is not linear_loss
 
 
-def test_unreliable_predictions_mean_one_neighbour():
+def test_unreliable_predictions_mean_one_neighbor():
     for reliability, chosen in ((0.9, "auto"), (0.6, 1)):
         found = Memorization(5, 50.0, reliability)
         search = SimpleNamespace(max_epochs=100, memorization=lambda found=found: found)
@@ -154,7 +154,7 @@ def test_unreliable_predictions_mean_one_neighbour():
         assert clf._label_callback(search, data).n_neighbors == 4
 
 
-def test_agreement_asks_the_three_nearest_neighbours(monkeypatch):
+def test_agreement_asks_the_three_nearest_neighbors(monkeypatch):
     """Two rows of one class beside two of another: the nearest agrees, the next two do not."""
     features = torch.tensor([[0.0], [0.1], [0.3], [0.4]])
     logits = torch.eye(2)[[0, 0, 1, 1]]
@@ -334,7 +334,7 @@ def test_sparse_rows_and_images_are_mixed(neighbors):
 
 @pytest.mark.parametrize("neighbors", ["batch", "all"])
 @pytest.mark.parametrize("n", [2, 3, 5])
-def test_fewer_rows_than_neighbours(neighbors, n):
+def test_fewer_rows_than_neighbors(neighbors, n):
     X, y = np.arange(float(n))[:, None], np.arange(n) % 2
     clf = SyntheticMixClassifier(neighbors=neighbors, max_epochs=20, n_neighbors=4).fit(X, y)
     assert np.isfinite(clf.soft_labels_).all()

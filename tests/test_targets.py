@@ -57,6 +57,12 @@ def test_a_loss_is_told_the_given_labels_whatever_the_table_says():
     assert torch.equal(labels[1:].weights, labels.weights[1:])
 
 
+def test_a_mixed_batch_weighs_as_its_parts_do():
+    criterion = SoftTargetLoss(torch.eye(3), weights=torch.tensor([1.0, 2.0, 6.0]))
+    matrix, rows = torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]), torch.tensor([2, 0, 1])
+    assert criterion.labels_of([rows, matrix]).weights.tolist() == [3.75, 2.0]
+
+
 def test_held_out_batches_are_scored_by_cross_entropy_in_every_phase():
     criterion = SoftTargetLoss(torch.eye(3)).eval()
     criterion.loss = lambda logits, labels: pytest.fail("training loss on a held-out batch")

@@ -6,6 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import skorch
 import torch
@@ -72,6 +73,12 @@ def in_a_thread(folder):
         pool.submit(lambda: clf.fit(X, Y)).result()
 
 
+def harmed(folder):
+    given = np.where(np.random.default_rng(0).random(80) < 0.3, 1 - Y, Y)
+    params = {"momentum": 0.0, "entropy_weight": 5.0, "lr": 0.01, "max_epochs": 20}
+    ALRClassifier(evidence=True, random_state=0, **params).fit(X, given)
+
+
 def mix(**params):
     return SyntheticMixClassifier(random_state=0, **params)
 
@@ -96,6 +103,7 @@ CAUSES = {
     "for any label to be refined": lambda folder: alr(warmup_epochs=2).fit(X, Y),
     "must reach mix_start": lambda folder: mix(max_epochs=3, mix_start=5).fit(X, Y),
     "at most 0.5 for labels to flip": lambda folder: mix(max_epochs=5).fit(X, Y),
+    "Labels were left as given": harmed,
     "Training interrupted": lambda folder: alr(callbacks=[CtrlC()]).fit(X, Y),
     "Training diverged": lambda folder: alr(optimizer=torch.optim.SGD, lr=1e30).fit(X, Y),
     "end in a softmax": lambda folder: alr(

@@ -165,7 +165,7 @@ def test_the_reliability_is_that_of_rows_that_weigh():
 
 
 @pytest.mark.slow
-def test_a_network_without_dropout_memorises_faster(noisy):
+def test_a_network_without_dropout_memorizes_faster(noisy):
     def halving(**params):
         clf, seen = spied(ALRClassifier(max_epochs=60, random_state=0, **params))
         clf.fit(*noisy)
@@ -182,7 +182,7 @@ def test_the_epochs_in_which_a_loss_halves_are_read_off_its_ends():
         assert halving_epochs(losses) == np.inf
 
 
-def test_labels_are_corrected_before_they_are_memorised():
+def test_labels_are_corrected_before_they_are_memorized():
     def half_life(*args):
         return np.log(0.5) / np.log(auto_momentum(100, Memorization(5, *args)))
 

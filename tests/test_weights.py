@@ -38,7 +38,7 @@ FLOAT64 = {"batch_size": -1, "optimizer": torch.optim.SGD, "lr": 0.1, "max_epoch
     "clf",
     [
         ALRClassifier(Float64Net, warmup_epochs=15, **FLOAT64),
-        # A repeated row is its own nearest neighbour, and may fill the least-loss rows that
+        # A repeated row is its own nearest neighbor, and may fill the least-loss rows that
         # stand in for trusted ones: these two promise it for the warm-up.
         SyntheticMixClassifier(Float64Net, warmup_epochs=49, mix_start=60, **FLOAT64),
         MetaLabelNetClassifier(Float64Net, warmup_epochs=50, **FLOAT64),

@@ -8,6 +8,7 @@ the network to what it learned first, while its loss still reads the given label
 from dataclasses import replace
 from numbers import Integral, Real
 
+import numpy as np
 import torch
 
 from sknoisy.base import NoisyLabelClassifier
@@ -99,7 +100,9 @@ class ToyClassifier(NoisyLabelClassifier):
         check_number(self.warmup_epochs, "warmup_epochs", Integral, 0, auto=True)
 
     def _read_fit_params(self, data, row_format, *, averages):
-        return data if averages is None else replace(data, extra={"averages": [averages]})
+        return (
+            data if averages is None else replace(data, extra={"averages": [np.asarray(averages)]})
+        )
 
     _new_label_callback = AveragePredictions
 

@@ -32,7 +32,7 @@ from sknoisy.metalabelnet.noise_estimate import estimate_noise
 from sknoisy.metalabelnet.trusted import TrustedSet, select_rows
 from sknoisy.training.features import find_feature_layer, unwrap
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.net import as_inputs, find_augmentation
+from sknoisy.training.net import as_inputs
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 
@@ -101,6 +101,11 @@ class GenerateLabels(LabelCallback):
         self.max_grad_norm = max_grad_norm
         self.hypergradient = hypergradient
 
+    def always_seen(self):
+        """Return the rows of X that are trusted: copies of them join each batch."""
+        indices = self.trusted and self.trusted.indices
+        return super().always_seen() if indices is None else indices
+
     def with_companions(self):
         """Return this callback and, where gradients are clipped, skorch's that does it."""
         callbacks = super().with_companions()
@@ -131,8 +136,8 @@ class GenerateLabels(LabelCallback):
     def start(self, net, X):
         """Lengthen the table: rows without a given label, then the trusted rows' labels."""
         criterion, table = net.criterion_, net.criterion_.targets
-        for name in self.fitted:
-            setattr(self, name, None)
+        vars(self).update(dict.fromkeys(self.fitted))
+        self.max_noise_rate_ = None if self.max_noise_rate == "auto" else self.max_noise_rate
         criterion.lengthen(table.new_zeros(X.shape[0] - len(table), table.shape[1]))
         self.layer_ = find_feature_layer(unwrap(net.module_), self.feature_layer)
         warn_if_linear(unwrap(net.module_), self.layer_)
@@ -158,18 +163,15 @@ class GenerateLabels(LabelCallback):
         """After the warm-up, estimate the noise and begin the label network."""
         if epoch == self.warmup_epochs + 1:
             net.module_.eval()
-            self.freeze(net)
+            self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
             counted = counted_rows(net.criterion_, self.split_.train_rows)
             seen = evaluate_rows(net, self.split_.data, self.layer_, counted)
             if self.trusted_ is None:
                 self.trust_small_losses(net, seen.losses)
             noise = self.estimate_noise(net, seen.counts, counted)
-            self.begin_label_network(net, seen.features, noise.log_transition)
-
-    def freeze(self, net):
-        """Keep the network as it is where inputs are augmented: features then follow each batch."""
-        if find_augmentation(net) is not None:
-            self.frozen_ = FrozenFeatures(net.module_, self.feature_layer)
+            given, n_rows = net.criterion_.given, len(seen.features)
+            offsets = given_offsets(noise.log_transition, given, n_rows, self.given_weight)
+            self.begin_label_network(net, seen.features, offsets)
 
     def trust_small_losses(self, net, losses):
         """Begin to trust the lowest losses of the training rows that have a label and a weight."""
@@ -203,10 +205,9 @@ class GenerateLabels(LabelCallback):
         self.cross_entropy_share_ = cross_entropy_share(noise.max_noise_rate)
         return noise
 
-    def begin_label_network(self, net, features, log_transition):
+    def begin_label_network(self, net, features, offsets):
         """Make the label network, and its optimizer."""
-        given, table = net.criterion_.given, net.criterion_.targets
-        offsets = given_offsets(log_transition, given, len(features), self.given_weight)
+        table = net.criterion_.targets
         linear = new_linear(features, self.layer_, table, start=self.label_start)
         self.label_network_ = LabelNetwork(features, offsets, linear)
         self.label_optimizer_ = torch.optim.Adam(
@@ -299,10 +300,10 @@ class GenerateLabels(LabelCallback):
         # Without what given labels add, which keeps more wrong labels than it is worth here.
         table[: len(features)] = self.linear(features).softmax(dim=1)
         # The trusted rows stand at the table's end as well.
-        if self.trusted is not None and self.trusted.indices is not None and self.trusted_weight:
-            indices = torch.as_tensor(self.trusted.indices)
+        if len(self.always_seen()) and self.trusted_weight:
+            indices = torch.as_tensor(self.always_seen())
             table[indices] = table[self.trusted_.first :].clone()
-        self.label_net_ = self.linear.cpu()
+        self.label_net_ = self.linear
 
     def state_dict(self):
         """Return, during a fit, also the trusted rows to come and the label network."""
@@ -333,7 +334,7 @@ class GenerateLabels(LabelCallback):
 
     def load_label_network(self, state, net):
         """Put what the end of the warm-up began where it was."""
-        self.freeze(net)
+        self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
         if self.frozen_ is not None:
             self.frozen_.module.load_state_dict(state["frozen"])
         if self.trusted is None:
@@ -342,9 +343,8 @@ class GenerateLabels(LabelCallback):
             self.draw_from(net, self.chosen_inputs(), labels)
         weights = state["class_weights"]
         self.class_weights_ = None if weights is None else weights.to(net.device)
-        features = state["label_network"]["features"].to(net.device)
-        n_classes = net.criterion_.targets.shape[1]
-        self.begin_label_network(net, features, features.new_zeros(n_classes, n_classes))
-        self.label_network_.load_state_dict(state["label_network"])
+        network = {k: tensor.to(net.device) for k, tensor in state["label_network"].items()}
+        self.begin_label_network(net, network["features"], network["offsets"])
+        self.label_network_.load_state_dict(network)
         self.label_optimizer_.load_state_dict(state["label_optimizer"])
         self.steps_ = state["steps"]

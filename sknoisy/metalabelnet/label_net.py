@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sknoisy.training.features import find_feature_layer, pass_through, unwrap
+from sknoisy.training.net import find_augmentation
 from sknoisy.user_warnings import warn
 
 
@@ -79,6 +80,11 @@ class FrozenFeatures:
     def __init__(self, module: nn.Module, feature_layer):
         self.module = deepcopy(unwrap(module)).eval()
         self.layer = find_feature_layer(self.module, feature_layer)
+
+    @classmethod
+    def of(cls, net, feature_layer) -> "FrozenFeatures | None":
+        """Return the network as it is; None without augmentation, where features are cached."""
+        return None if find_augmentation(net) is None else cls(net.module_, feature_layer)
 
     @torch.no_grad()
     def __call__(self, net, X: Tensor) -> Tensor:

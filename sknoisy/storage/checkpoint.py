@@ -260,7 +260,7 @@ class Checkpoint(Callback):
         for name, callback in net.callbacks_:
             if isinstance(callback, LabelCallback):
                 split = Split.of(dataset_train, dataset_valid)
-                callback.load_state_dict(state["callbacks"][name], net, split)
+                callback.load_state_dict(restored(state["callbacks"][name], None), net, split)
             elif callback is not self:  # scikit-learn's may be new
                 for attribute, value in state["callbacks"].get(name, {}).items():
                     current = getattr(callback, attribute, None)

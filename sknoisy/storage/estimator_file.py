@@ -4,6 +4,7 @@ import inspect
 import json
 import operator
 import platform
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -56,13 +57,19 @@ def split_state(state: dict) -> tuple[dict, dict]:
     """Return what JSON holds of a label callback's state, and its tensors by dotted names."""
     scalars, tensors = {}, {}
     for name, value in state.items():
-        if isinstance(value, dict):  # of a module
+        value = as_scalar(value)
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value
+        elif value is None or isinstance(value, bool | int | float | str):
+            scalars[name] = value
+        elif isinstance(value, dict) and all(map(torch.is_tensor, value.values())):  # of a module
             scalars[name] = {}
             tensors |= {f"{name}.{key}": tensor for key, tensor in value.items()}
-        elif isinstance(value, torch.Tensor):
-            tensors[name] = value
         else:
-            scalars[name] = as_scalar(value)
+            raise TypeError(
+                f"{name} must be a number, text, a tensor or a module to be saved, got"
+                f" {type(value).__name__}."
+            )
     return scalars, tensors
 
 
@@ -105,6 +112,15 @@ def encode_params(params: dict, defaults) -> dict:
     return encoded
 
 
+def encodable(params: dict) -> dict:
+    """Return those of a label callback's parameters that JSON has a form for: others are data."""
+    encoded = {}
+    for name, value in params.items():
+        with suppress(TypeError):
+            encoded[name] = encode(value)
+    return encoded
+
+
 def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence | None) -> None:
     """Write a fitted estimator: what predictions, soft labels and fitted attributes need."""
     net = estimator.net_
@@ -132,11 +148,7 @@ def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence |
         "input_dropout": float(input_dropout) if is_own else None,
         "max_epochs": int(net.max_epochs),
         "lr": float(net.lr),
-        "label_params": {
-            name: as_scalar(value)
-            for name, value in labels.get_params(deep=False).items()
-            if value is None or isinstance(value, bool | int | float | str | np.generic)
-        },
+        "label_params": encodable(labels.get_params(deep=False)),
         "learned": learned,
         "evidence": numbers,
         "history": as_json(net.history),
@@ -161,8 +173,9 @@ def read_estimator(path, cls, new_labels, allow):
         if str(param).partition("__")[0] in NOT_SAVED:
             raise ValueError(f"path must be a file that sets no {param}, got {str(path)!r}.")
     try:
-        estimator = cls(**{k: allowed.decode(value) for k, value in document["params"].items()})
-        fitted = restore_estimator(estimator, document, tensors, new_labels)
+        estimator = cls(**{k: allowed.decode(v) for k, v in document["params"].items()})
+        labels = new_labels(**{k: allowed.decode(v) for k, v in document["label_params"].items()})
+        fitted = restore_estimator(estimator, document, tensors, labels)
     except Exception as error:  # a file may hold anything, also with a matching digest
         raise ValueError(
             f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}"
@@ -170,7 +183,7 @@ def read_estimator(path, cls, new_labels, allow):
     return estimator, fitted
 
 
-def restore_estimator(estimator, document: dict, tensors: dict, new_labels) -> tuple:
+def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple:
     """Put the fitted state of a file into an estimator; return the format of rows and evidence."""
     classes = estimator.classes_ = decode_labels(document["classes"])
     if classes.ndim != 1 or len(np.unique(classes)) != len(classes):
@@ -206,11 +219,10 @@ def restore_estimator(estimator, document: dict, tensors: dict, new_labels) -> t
     criterion = SoftTargetLoss(tensors["criterion.targets"])
     for name, tensor in part("criterion.").items():
         criterion.register_buffer(name, tensor)
-    labels = new_labels(**document["label_params"])
     labels.load_state_dict(join_state(document["learned"], part("labels.")))
     net = recipe.net(
         criterion,
-        [("sknoisy_labels", labels)],
+        labels.with_companions(),
         max_epochs=document["max_epochs"],
         train_split=None,
         verbose=0,

@@ -35,6 +35,8 @@ def digest(*arrays) -> str:
     for array in arrays:
         if array is None:
             continue
+        if isinstance(array, Tensor | list | tuple):
+            array = np.asarray(array)
         found.update(f"{array.shape} {getattr(array, 'dtype', '')}".encode())
         for part in parts_of(array):
             if isinstance(part, np.ndarray):

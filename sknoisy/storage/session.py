@@ -48,7 +48,8 @@ class FitSession:
         self.sklearn_callbacks = CallbackAdapter(estimator, X, y, most)
         folder = estimator.checkpoint_dir
         self.folder = None if folder is None else CheckpointFolder(folder)
-        self.resumed = None if self.folder is None else self.folder.state
+        state = None if self.folder is None else self.folder.state
+        self.resumed = state and {k: state[k] for k in ("seed", "found_warmup", "evidence")}
         self.seed = check_random_state(estimator.random_state).randint(MAX_SEED)
         if self.resumed is not None and not isinstance(estimator.random_state, Integral):
             self.seed = self.resumed["seed"]

@@ -209,7 +209,11 @@ def gather_evidence(
         for rows, seed, net in zip(held_out, seeds, nets, strict=True)
     ]
     corrected = _logits(recipe, data, held_out, corrected_nets)
-    evidence = compare(plain, corrected, torch.from_numpy(data.labels), data.weights, begins)
+    weights, seen = data.weights, labels.always_seen()
+    if len(seen):
+        weights = torch.ones(len(data.labels)) if weights is None else weights.clone()
+        weights[torch.from_numpy(seen)] = 0
+    evidence = compare(plain, corrected, torch.from_numpy(data.labels), weights, begins)
     return evidence, labels
 
 

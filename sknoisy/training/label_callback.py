@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -36,13 +37,16 @@ class LabelCallback(Callback, ABC):
 
     A method defines `loss_at`, and those of the hooks `start`, `start_epoch`, `start_batch`,
     `before_loss`, `end_epoch` and `finish` that it needs, which do nothing here; none calls
-    `super()`. Epochs count from 1. skorch's own hooks, below them, are final.
+    `super()`. Epochs count from 1; `before_loss` alone runs with gradients, and finds its epoch in
+    ``len(net.history)``. skorch's own hooks, below them, are final. The table begins with the given
+    labels, one-hot, and may have more rows than there are given ones.
 
     Attributes
     ----------
     fitted : tuple of str
-        Names of attributes that a finished fit keeps: numbers, text, tensors or modules. Files
-        and pickles hold these and the constructor's parameters, nothing else.
+        Names of attributes that a finished fit keeps: numbers, text, tensors or modules. Pickles
+        hold these and the constructor's parameters, nothing else; files these, and the parameters
+        that JSON has a form for.
     warmup_epochs : int
         Epochs on the given labels, a parameter of each method's callback.
     split_ : Split or None
@@ -88,6 +92,10 @@ class LabelCallback(Callback, ABC):
         """Return a new callback with the same parameters but for the changes."""
         return type(self)(**{**self.get_params(deep=False), **changes})
 
+    def always_seen(self) -> np.ndarray:
+        """Return the rows that every net of the method trains on: none of them is out of sample."""
+        return np.zeros(0, dtype=np.int64)
+
     def without_correction(self, epochs: int) -> "LabelCallback":
         """Return a new callback that trains on the given labels for so many epochs, and no more."""
         return self.fresh(warmup_epochs=epochs)
@@ -109,7 +117,9 @@ class LabelCallback(Callback, ABC):
         A method that keeps a module makes it anew.
         """
         for name in self.fitted:
-            setattr(self, name, state[name])
+            value = state[name]
+            is_moved = net is not None and isinstance(value, Tensor)
+            setattr(self, name, value.to(net.device) if is_moved else value)
         self.split_ = split
 
     def kept(self) -> dict:
@@ -165,3 +175,6 @@ class LabelCallback(Callback, ABC):
             predicted = torch.as_tensor(net.predict_proba(held_out))
             targets[torch.as_tensor(held_out.indices)] = predicted.to(targets)
         self.__dict__ = self.kept()
+        for name in self.fitted:  # on the training device a pickle would need that again
+            if isinstance(getattr(self, name), Tensor | nn.Module):
+                setattr(self, name, getattr(self, name).cpu())

@@ -100,7 +100,7 @@ class InnerNet(NeuralNet):
         return module if name == "criterion" else super().torch_compile(module, name)
 
     def fit_loop(self, X, y=None, epochs=None, **kwargs):
-        """Train; note an interruption by Ctrl-C, of which skorch would not say a word."""
+        """Train; note an interruption by Ctrl-C, which skorch passes over in silence."""
         if self.checkpoint is not None and self.checkpoint.epochs_done:
             epochs = self.max_epochs - self.checkpoint.epochs_done
         try:

@@ -9,7 +9,6 @@ to begin the label correction.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -174,7 +173,7 @@ class WarmupSearch:
                     *GivenLabels().with_companions(),
                 ],
                 max_epochs=limit,
-                train_split=self.train_split or partial(self.hold_out, seed),
+                train_split=self.train_split or self.hold_out,
             )
             net.fit(self.data.X, np.arange(self.data.X.shape[0]))
         if net.interrupted_:  # nothing is fitted yet that could be kept
@@ -184,8 +183,8 @@ class WarmupSearch:
         halving = halving_epochs(net.history[best:, "train_loss"])
         return Memorization(best + 1, halving, net.history[best, "reliability"])
 
-    def hold_out(self, seed, dataset, y=None):
-        """Split a tenth of the labeled rows off."""
-        order = np.random.RandomState(seed).permutation(len(self.data.labels))
+    def hold_out(self, dataset, y=None):
+        """Split a tenth of the labeled rows off, by numpy's generator, which the search seeds."""
+        order = np.random.permutation(len(self.data.labels))  # noqa: NPY002 - augmentations draw on
         n_held_out = len(self.data.labels) // HELD_OUT_ROWS
         return Subset(dataset, order[n_held_out:]), Subset(dataset, order[:n_held_out])
