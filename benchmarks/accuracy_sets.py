@@ -7,7 +7,7 @@ given, and are left out where a file is missing.
 import csv
 import gzip
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
@@ -139,8 +139,8 @@ def _yoruba(folder):
     return train, test, "label", {"human": [row["noisy_label"] for row in train]}, "char_wb"
 
 
-def _youtube(folder):
-    rows = _read(folder / TEXTS["youtube"][0])
+def _weak(name, folder):
+    rows = _read(folder / TEXTS[name][0])
     train, given = [], []
     for row in rows:
         votes = [vote.split(":")[1] for vote in row["weak_labels"].split()]
@@ -149,6 +149,14 @@ def _youtube(folder):
             given.append(max(sorted(set(votes)), key=votes.count))
     test = [row for row in rows if row["split"] == "test"]
     return train, test, "label", {"weak": given}, "word"
+
+
+def _sentiment(folder):
+    rows = _read(folder / TEXTS["sentiment"][0])
+    train = [row for row in rows if row["split"] == "train"]
+    test = [row for row in rows if row["split"] != "train"]
+    first = [row["answers"].split()[0].split(":")[1] for row in train]
+    return train, test, "label", {"crowd": first}, "word"
 
 
 def _ag_news(folder):
@@ -197,5 +205,13 @@ TEXTS = {
     "yoruba": ("yoruba_newsclass_noisy.csv.gz", "human"),
     "youtube": ("weak_youtube.csv.gz", "weak"),
     "ag_news": ("ag_news_7600.csv.gz", "symmetric 40 %"),
+    "semeval": ("weak_semeval.csv.gz", "weak"),
+    "sentiment": ("sentiment_crowd.csv.gz", "crowd"),
 }
-TEXT_LOADERS = {"yoruba": _yoruba, "youtube": _youtube, "ag_news": _ag_news}
+TEXT_LOADERS = {
+    "yoruba": _yoruba,
+    "youtube": partial(_weak, "youtube"),
+    "ag_news": _ag_news,
+    "semeval": partial(_weak, "semeval"),
+    "sentiment": _sentiment,
+}
