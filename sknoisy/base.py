@@ -17,7 +17,7 @@ from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
 from sknoisy.training.datasets import DatasetRows, is_dataset
-from sknoisy.training.evidence import can_cross_fit, gather_evidence
+from sknoisy.training.evidence import plan_fit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.recipe import NetRecipe, label_split
@@ -135,17 +135,10 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             recipe.lay_out(data.X)
             split = label_split(self.train_split, data.labels)
             search = WarmupSearch(recipe, data, split, session.seed, session.found_warmup)
-            labels, self.evidence_ = None, session.evidence
-            if self.evidence_ is None and self.evidence and can_cross_fit(data, recipe):
-                self.evidence_, labels = gather_evidence(
-                    search, partial(self._label_callback, data=data)
-                )
-            if labels is None:
-                labels = self._label_callback(search, data)  # may train an auxiliary network
-            max_epochs = recipe.max_epochs
-            if self.evidence_ is not None and not self.evidence_.is_corrected:
-                max_epochs = self.evidence_.warmup_epochs
-                labels = labels.without_correction(max_epochs)
+            make_labels = partial(self._label_callback, data=data)
+            labels, max_epochs, self.evidence_ = plan_fit(  # may train auxiliary networks
+                search, make_labels, session.evidence, gather=self.evidence
+            )
             checkpoint = Checkpoint(
                 session.folder, fingerprint, session.seed, search.found, self.evidence_
             )

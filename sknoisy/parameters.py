@@ -5,6 +5,7 @@ import math
 from difflib import get_close_matches
 from numbers import Integral, Real
 
+import numpy as np
 from sklearn.utils import check_scalar
 
 from sknoisy.training.net import AMP_TYPES
@@ -91,6 +92,8 @@ def check_training_params(estimator) -> None:
             f"train_split must be None or skorch.dataset.ValidSplit(...), got"
             f" {estimator.train_split!r}."
         )
+    if not isinstance(estimator.evidence, bool | np.bool_):
+        raise TypeError(f"evidence must be True or False, got {estimator.evidence!r}.")
     if not (estimator.callbacks is None or isinstance(estimator.callbacks, list | tuple)):
         raise TypeError(
             f"callbacks must be None or a list of skorch callbacks, got {estimator.callbacks!r}."

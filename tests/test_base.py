@@ -359,6 +359,7 @@ def test_unknown_keyword_names_the_nearest(method, name, hint):
         ({"module": 3}, "module must be None, a name of a torchvision model, .* got 3"),
         ({"train_split": predefined_split(torch.utils.data.TensorDataset(torch.ones(2)))}, "rows"),
         ({"skorch_params": 1}, "skorch_params"),
+        ({"evidence": "yes"}, "evidence must be True or False, got 'yes'"),
         ({"optimizer": "adam"}, "optimizer must be a class of torch.optim, got 'adam'"),
         ({"train_split": 5}, "train_split must be None or"),
         ({"callbacks": EarlyStopping()}, "callbacks must be None or a list"),

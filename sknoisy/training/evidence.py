@@ -175,6 +175,36 @@ def _split(held_out, dataset, y=None):
     return Subset(dataset, rows), Subset(dataset, held_out)
 
 
+def plan_fit(
+    search: WarmupSearch,
+    make_labels: Callable[[WarmupSearch], LabelCallback],
+    evidence: Evidence | None,
+    *,
+    gather: bool,
+) -> tuple[LabelCallback, int, Evidence | None]:
+    """Return a fit's label callback, its number of epochs, and the evidence that decided.
+
+    Parameters
+    ----------
+    search : WarmupSearch
+        Of the fit that is to come.
+    make_labels : callable
+        Returns the method's label callback, given that search.
+    evidence : Evidence or None
+        What an interrupted fit had gathered.
+    gather : bool
+        Whether to gather it, if there are enough rows and epochs.
+    """
+    labels = None
+    if evidence is None and gather and can_cross_fit(search.data, search.recipe):
+        evidence, labels = gather_evidence(search, make_labels)
+    if labels is None:
+        labels = make_labels(search)
+    if evidence is None or evidence.is_corrected:
+        return labels, search.max_epochs, evidence
+    return labels.without_correction(evidence.warmup_epochs), evidence.warmup_epochs, evidence
+
+
 def gather_evidence(
     search: WarmupSearch, make_labels: Callable[[WarmupSearch], LabelCallback]
 ) -> tuple[Evidence, LabelCallback]:
