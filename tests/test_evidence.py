@@ -164,6 +164,35 @@ def test_the_evidence_of_a_fit(method, data):
     assert str(twin.evidence_) == str(found)
 
 
+def test_corrected_nets_go_on_from_the_best_epoch_of_plain_ones(data, monkeypatch):
+    X, y, _ = data
+    begun, go_on = [], evidence.GoOn
+
+    def spy(history, module_state, optimizer_state):
+        begun.append((len(history), module_state))
+        return go_on(history, module_state, optimizer_state)
+
+    monkeypatch.setattr(evidence, "GoOn", spy)
+    clf = ALRClassifier(**CALM).fit(X, y)
+    assert [epochs for epochs, _ in begun] == [clf.evidence_.warmup_epochs] * 2
+    first, second = (state for _, state in begun)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_resumed_fit_gathers_no_evidence_again(data, monkeypatch, tmp_path):
+    X, y, _ = data
+    gathered, gather = [], evidence.gather_evidence
+
+    def spy(*args):
+        gathered.append(1)
+        return gather(*args)
+
+    monkeypatch.setattr(evidence, "gather_evidence", spy)
+    for _ in range(2):
+        ALRClassifier(**CALM, checkpoint_dir=tmp_path).fit(X, y)
+    assert len(gathered) == 1
+
+
 def test_trusted_rows_of_X_are_no_evidence(data, monkeypatch):
     X, y, true = data
     trusted, seen = np.arange(300) < 60, []
