@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from functools import partial
 
 import numpy as np
 import torch
@@ -135,9 +134,11 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             recipe.lay_out(data.X)
             split = label_split(self.train_split, data.labels)
             search = WarmupSearch(recipe, data, split, session.seed, session.found_warmup)
-            make_labels = partial(self._label_callback, data=data)
             labels, max_epochs, self.evidence_ = plan_fit(  # may train auxiliary networks
-                search, make_labels, session.evidence, gather=self.evidence
+                search,
+                lambda search: self._label_callback(search, data),
+                session.evidence,
+                gather=self.evidence,
             )
             checkpoint = Checkpoint(
                 session.folder, fingerprint, session.seed, search.found, self.evidence_
