@@ -12,25 +12,17 @@ import numpy as np
 import torch
 
 from sknoisy.base import NoisyLabelClassifier
-from sknoisy.functional import (
-    BatchLabels,
-    at_least_float32,
-    blend,
-    soft_cross_entropy,
-    weighted_mean,
-)
+from sknoisy.functional import BatchLabels, blend, soft_cross_entropy, weighted_mean
 from sknoisy.parameters import check_number
 from sknoisy.training import LabelCallback
 
 
 def elr_loss(logits, labels, *, strength):
     """Cross-entropy to the given labels, plus ``strength * mean_i log(1 - sum_c p_ic t_ic)``."""
-    p = at_least_float32(logits).softmax(dim=1)
+    p = logits.softmax(dim=1)
     agreement = (p * labels.targets).sum(dim=1).clamp_max(1 - 1e-4)
-    regularizer = weighted_mean((1 - agreement).log(), labels.weights)
-    return soft_cross_entropy(logits, BatchLabels(labels.given, labels.weights)) + (
-        strength * regularizer
-    )
+    fit = soft_cross_entropy(logits, BatchLabels(labels.given, labels.weights))
+    return fit + strength * weighted_mean((1 - agreement).log(), labels.weights)
 
 
 class AveragePredictions(LabelCallback):
@@ -58,7 +50,7 @@ class AveragePredictions(LabelCallback):
     @torch.no_grad()
     def before_loss(self, net, logits, rows):
         table = net.criterion_.targets
-        table[rows] = blend(table[rows], at_least_float32(logits).softmax(dim=1), self.momentum)
+        table[rows] = blend(table[rows], logits.softmax(dim=1), self.momentum)
 
     def end_epoch(self, net, epoch):
         criterion = net.criterion_
