@@ -7,7 +7,13 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.display import LabelIssuesDisplay, NoiseMatrixDisplay, TrainingDisplay
+from sknoisy.display import (
+    EvidenceDisplay,
+    LabelIssuesDisplay,
+    NoiseMatrixDisplay,
+    TrainingDisplay,
+)
+from sknoisy.display.evidence import reliability_curve
 from sknoisy.issues import noise_transition_matrix
 from sknoisy.noise import symmetric_noise
 
@@ -135,3 +141,34 @@ def test_without_matplotlib_the_way_out_is_named(fitted, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match="sknoisy\\[plot\\]"):
         NoiseMatrixDisplay.from_estimator(fitted[0])
+
+
+def test_reliability_bins_hold_as_many_rows_each():
+    confidence = np.linspace(0.5, 1, 40)
+    proba = np.stack([confidence, 1 - confidence], axis=1)
+    given = (np.arange(40) % 4 == 0).astype(int)  # three of four are predicted, everywhere
+    x, y = reliability_curve(proba, given)
+    np.testing.assert_allclose(x, confidence.reshape(10, 4).mean(axis=1))
+    np.testing.assert_allclose(y, 0.75)
+    assert len(reliability_curve(proba[:3], given[:3])[0]) == 3
+
+
+@pytest.mark.evidence
+def test_evidence_is_drawn_as_reliability_and_held_out_curves():
+    X, y = make_blobs(200, centers=3, random_state=1)
+    names = np.array(["ant", "bee", "cat"])[symmetric_noise(y, 0.2, random_state=0)]
+    clf = ALRClassifier(max_epochs=12, random_state=0).fit(X, names)
+    found = clf.evidence_
+    display = EvidenceDisplay.from_estimator(clf)
+    curve = display.lines_["corrected"].get_ydata()
+    np.testing.assert_array_equal(curve, found.losses_corrected)
+    assert len(curve) == 12
+    assert len(found.losses_plain) >= found.warmup_epochs
+    given = np.searchsorted(clf.classes_, names)
+    expected = reliability_curve(found.proba @ found.transition, given)
+    np.testing.assert_allclose(display.lines_["after"].get_xydata().T, expected)
+    own = plt.subplots(1, 2)[1]
+    assert EvidenceDisplay.from_estimator(clf, ax=own).ax_.tolist() == own.tolist()
+    bare = ALRClassifier(max_epochs=2, evidence=False, warmup_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="evidence_ None"):
+        EvidenceDisplay.from_estimator(bare)
