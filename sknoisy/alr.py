@@ -21,7 +21,6 @@ from sknoisy.functional import (
 )
 from sknoisy.parameters import check_number
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.warmup_search import Memorization
 from sknoisy.user_warnings import warn
 
 
@@ -38,23 +37,13 @@ def refinement_loss(logits: Tensor, labels: BatchLabels, *, entropy_weight: floa
     return weighted_mean(losses, labels.weights)
 
 
-def auto_momentum(refinement_epochs: int, memorization: Memorization) -> float:
-    """Return the momentum by which labels are corrected before they are memorized.
+def auto_momentum(refinement_epochs: int) -> float:
+    """Return the momentum by which the epochs hold five half-lives of a given label, 0.7 to 0.9.
 
-    The half-life of a given label is a tenth of the epochs in which the training loss falls to a
-    half. Where predictions are less reliable than 0.7 it is a fifth, and at least that of momentum
-    0.9: labels are then better than predictions. At most a third of the epochs, and momentum 0.7 to
-    0.97: below, the entropy term outweighs the labels, and predictions drift. Without a search the
-    epochs hold five half-lives, and the momentum is 0.7 to 0.9.
+    Below 0.7 the entropy term outweighs the labels, and predictions drift; above 0.9 labels that
+    are memorized meanwhile are corrected too late.
     """
-    half_life = memorization.halving_epochs
-    if half_life is None:
-        return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
-    half_life /= 10
-    if not memorization.is_reliable:
-        half_life = max(2 * half_life, 6.6)
-    half_life = max(min(half_life, refinement_epochs / 3), 0.1)
-    return min(0.97, max(0.7, 0.5 ** (1 / half_life)))
+    return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
 
 
 class RefineLabels(LabelCallback):
@@ -83,12 +72,26 @@ class RefineLabels(LabelCallback):
             return soft_cross_entropy
         return partial(refinement_loss, entropy_weight=self.entropy_weight)
 
+    def start_epoch(self, net, epoch):
+        """Count the epoch's predictions anew."""
+        self.predictions_ = []
+
     @torch.no_grad()
     def before_loss(self, net, logits, rows):
         """Blend the predictions (B, C) of the rows (B,) into their soft labels."""
+        criterion = net.criterion_
+        if criterion.class_prior is not None:
+            self.predictions_.append(criterion.count_predictions(logits, rows))
         if len(net.history) > self.warmup_epochs:
-            table = net.criterion_.targets
-            table[rows] = blend(table[rows], at_least_float32(logits).softmax(dim=1), self.momentum)
+            table = criterion.targets
+            predicted = criterion.as_labels(logits).softmax(dim=1)
+            table[rows] = blend(table[rows], predicted, self.momentum)
+
+    def end_epoch(self, net, epoch):
+        """Tell the criterion how often each class was predicted."""
+        if self.predictions_:
+            total = torch.stack(self.predictions_).sum(dim=0)
+            net.criterion_.predicted = total / total.sum()
 
 
 class ALRClassifier(NoisyLabelClassifier):
@@ -108,20 +111,19 @@ class ALRClassifier(NoisyLabelClassifier):
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
     momentum : 'auto' or float in [0, 1], default='auto'
         Weight of the old soft label at each update ("m"). After k epochs the given label has weight
-        ``momentum ** k``; at 1 it never changes. 'auto' is 0.7 to 0.97, the lower the faster the
-        network memorizes, as found by the search for the warm-up: see `auto_momentum`. With a
-        number of `warmup_epochs`, or below 50 rows, there is no search, and it is 0.9, or less if
-        the epochs do not hold five half-lives. Found: `momentum_`.
+        ``momentum ** k``; at 1 it never changes. 'auto' is 0.9, or less, down to 0.7, where the
+        epochs after the warm-up do not hold five half-lives. Found: `momentum_`.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy. Large values suppress rare classes.
     warmup_epochs : 'auto' or int >= 0, default='auto'
         Epochs on the given labels before the first update. 'auto' picks the epoch of lowest
-        validation loss: an auxiliary network is trained on 90 % of the rows and validated on the
-        (equally noisy) rest. At most half of `max_epochs`. Found: `warmup_epochs_`.
+        loss on rows held out, whose labels are as noisy: of the networks of `evidence`, or without
+        it of one trained on 90 % of the rows. At most half of `max_epochs`. Found:
+        `warmup_epochs_`.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
-        inversely to the labels' counts.
+        inversely to the labels' counts. Labels are corrected as if classes weighed the same.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
     lr : float, default=0.001
@@ -133,13 +135,16 @@ class ALRClassifier(NoisyLabelClassifier):
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
-    evidence : bool, default=False
+    evidence : bool, default=True
         Whether to gather out-of-sample evidence first, at about the cost of another fit: two
         networks, each trained on half of the rows, predict the other half. It finds the warm-up
-        (instead of the search for it), decides whether correcting labels helps, else the network is
-        trained on the given labels to the epoch found, calibrates `predict_proba` and lets
-        `label_issues` rest on probabilities that have not seen the labels. Not below 50 rows.
-        Found: `evidence_`.
+        (instead of a search for it), and decides whether correcting labels helps: else the network
+        is trained on the given labels to the epoch found. It calibrates `predict_proba`, and lets
+        `label_issues` rest on probabilities that have not seen the labels. False is the method as
+        published, as are fits of fewer than 50 rows or 4 epochs. Found: `evidence_`.
+    calibrate : bool, default=True
+        Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
+        temperature found. Predictions stay the same. Read when predicting.
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
@@ -174,7 +179,7 @@ class ALRClassifier(NoisyLabelClassifier):
         Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
     soft_labels_ : ndarray of shape (n_samples, n_classes)
         The refined labels: rows in the order of X, columns in the order of `classes_`, each row
-        a distribution. ``classes_[soft_labels_.argmax(1)]`` are the corrected labels.
+        a distribution. What training used; see `corrected_labels_` for an honest correction.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -186,8 +191,10 @@ class ALRClassifier(NoisyLabelClassifier):
     momentum_ : float
         Weight of the old soft label at each update.
     evidence_ : Evidence or None
-        What held-out rows tell of the labels and of correcting them, with `evidence`; ``print`` it.
-        See `sknoisy.training.evidence.Evidence`.
+        What held-out rows tell of the labels and of correcting them; ``print`` it. None without
+        `evidence`. See `sknoisy.training.evidence.Evidence`.
+    corrected_labels_ : ndarray of shape (n_samples,)
+        The labels of `fit`, but where there is a label issue the one that it suggests.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -223,7 +230,8 @@ class ALRClassifier(NoisyLabelClassifier):
         max_epochs="auto",
         batch_size=128,
         train_split=None,
-        evidence=False,
+        evidence=True,
+        calibrate=True,
         callbacks=None,
         augment=None,
         device="cpu",
@@ -243,6 +251,7 @@ class ALRClassifier(NoisyLabelClassifier):
             batch_size=batch_size,
             train_split=train_split,
             evidence=evidence,
+            calibrate=calibrate,
             callbacks=callbacks,
             augment=augment,
             device=device,
@@ -271,11 +280,9 @@ class ALRClassifier(NoisyLabelClassifier):
 
     def _label_callback(self, search, data):
         is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
-        if self.warmup_epochs == "auto":
-            memorization = Memorization(1) if is_plain else search.memorization()
-        else:
-            memorization = Memorization(self.warmup_epochs)
-        warmup = memorization.begins
+        warmup = self.warmup_epochs
+        if warmup == "auto":
+            warmup = 1 if is_plain else search.warmup_epochs()
         if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
@@ -283,5 +290,5 @@ class ALRClassifier(NoisyLabelClassifier):
             )
         momentum = self.momentum
         if momentum == "auto":
-            momentum = auto_momentum(search.max_epochs - warmup, memorization)
+            momentum = auto_momentum(search.max_epochs - warmup)
         return RefineLabels(momentum, self.entropy_weight, warmup)

@@ -10,13 +10,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sknoisy.inputs import RowFormat, TrainingData, num_workers, read_rows, read_training_data
-from sknoisy.issues import find_label_issues
+from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
+from sknoisy.training.cross_fit import plan_fit
 from sknoisy.training.datasets import DatasetRows, is_dataset
-from sknoisy.training.evidence import plan_fit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.recipe import NetRecipe, label_split
@@ -44,6 +44,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         batch_size,
         train_split,
         evidence,
+        calibrate,
         callbacks,
         augment,
         device,
@@ -63,6 +64,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         self.batch_size = batch_size
         self.train_split = train_split
         self.evidence = evidence
+        self.calibrate = calibrate
         self.callbacks = callbacks
         self.augment = augment
         self.device = device
@@ -144,7 +146,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                 session.folder, fingerprint, session.seed, search.found, self.evidence_
             )
             net = recipe.net(
-                recipe.criterion(data.labels, data.weights),
+                recipe.criterion(data, class_prior(data, self.evidence_)),
                 # Inputs are augmented and the best weights restored before labels are written.
                 [
                     *copies(self.callbacks),
@@ -164,19 +166,20 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
         session.sklearn_callbacks.end()
-        warn_of_outcome(net, self.evidence_)
+        warn_of_outcome(net, self.evidence_, self.classes_)
         return self
 
     def predict_proba(self, X):
         """Return the class probabilities of X, shape (n_samples, n_classes).
 
-        Calibrated where the fit gathered evidence. In float32, or in float64 as a module in float64
-        returns them.
+        Calibrated where the fit gathered evidence, with `calibrate`. In float32, or in float64 as a
+        module in float64 returns them.
         """
         net = self._fitted_net()
         rows = read_rows(self, X, self._row_format)
         evidence = getattr(self, "evidence_", None)  # not there in the midst of a fit
-        temperature = 1.0 if evidence is None else evidence.temperature
+        is_calibrated = self.calibrate and evidence is not None
+        temperature = evidence.temperature if is_calibrated else 1.0
         dtype = np.float64 if net.criterion_.targets.dtype == torch.float64 else np.float32
         proba = np.empty((rows.shape[0], len(self.classes_)), dtype=dtype)
         filled = 0
@@ -243,6 +246,14 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         given = self._fitted_net().criterion_.given
         return self.classes_[read_only(given)]
 
+    @property
+    def corrected_labels_(self):
+        """The labels of `fit`, but where there is a label issue the one that it suggests.
+
+        See `sknoisy.issues.corrected_labels`.
+        """
+        return corrected_labels(self)
+
     def label_issues(self):
         """Return a table of the training labels, those most probably wrong first.
 
@@ -290,8 +301,18 @@ def copies(callbacks) -> list:
     return deepcopy(list(callbacks or []))
 
 
-def warn_of_outcome(net, evidence) -> None:
-    """Warn where labels were left as given, or training was interrupted or diverged."""
+def class_prior(data, evidence) -> torch.Tensor | None:
+    """Return the class priors (C,) that labels are corrected to, or None where nothing tells.
+
+    Those that evidence found; without it class weights are held to those of the given labels.
+    """
+    if data.class_weights is not None:
+        return data.given_prior
+    return None if evidence is None else torch.from_numpy(evidence.class_prior)
+
+
+def warn_of_outcome(net, evidence, classes) -> None:
+    """Warn of labels left as given, classes without labels, interruption and divergence."""
     if evidence is not None and not evidence.is_corrected:
         warn(
             "Labels were left as given: correcting them makes labels of held-out rows less likely,"
@@ -310,6 +331,14 @@ def warn_of_outcome(net, evidence) -> None:
             f"Training diverged: the loss of the last epoch is {loss}. Lower lr={net.lr:g}, or"
             " scale X; a Dataset must hold finite numbers.",
             ConvergenceWarning,
+        )
+        return
+    lost = net.criterion_.lost_classes()
+    if lost:
+        names = ", ".join(str(classes[k]) for k in lost[:5])
+        warn(
+            f"soft_labels_ keep no row of {names} in y: predictions corrected all of its labels. If"
+            " it is rare and not wrong, pass class_weight='balanced' or a longer warmup_epochs."
         )
 
 

@@ -51,6 +51,15 @@ def blend(old: Tensor, new: Tensor, momentum: float) -> Tensor:
     return momentum * old + (1 - momentum) * new
 
 
+def shift_prior(logits: Tensor, predicted: Tensor, prior: Tensor) -> Tensor:
+    """Shift logits (B, C) from how often classes (C,) are predicted to their priors (C,).
+
+    Probabilities times ``prior_c / predicted_c``, normalized: M. Saerens, P. Latinne,
+    C. Decaestecker, Neural Computation 14, 2002.
+    """
+    return logits + (prior / predicted.clamp_min(1e-6)).clamp_min(1e-6).log().to(logits)
+
+
 def at_least_float32(X: Tensor) -> Tensor:
     """Return half-precision numbers as float32, others as they are."""
     return X.float() if X.dtype in (torch.float16, torch.bfloat16) else X

@@ -72,6 +72,8 @@ class TrainingData:
         The classes, sorted.
     weights : Tensor of shape (n_labels,) or None
         What each of these rows weighs, 1 on average.
+    class_weights : Tensor of shape (n_classes,) or None
+        The factor of each class in these weights.
     extra : dict of str to list
         What else a method was given, under the name that errors call it by: arrays or rows.
     """
@@ -80,12 +82,28 @@ class TrainingData:
     labels: np.ndarray
     classes: np.ndarray
     weights: torch.Tensor | None
+    class_weights: torch.Tensor | None = None
     extra: dict = field(default_factory=dict)
 
     @property
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
+
+    @property
+    def sample_weights(self) -> torch.Tensor | None:
+        """What each labeled row weighs, 1 on average, without the factors of the classes."""
+        if self.class_weights is None:
+            return self.weights
+        factors = self.class_weights.where(self.class_weights > 0, 1)[self.labels]
+        weights = self.weights / factors
+        return weights / weights.mean()
+
+    @property
+    def given_prior(self) -> torch.Tensor:
+        """The fraction of the labeled rows (C,) that each class is given, as the rows weigh."""
+        counts = np.bincount(self.labels, self.sample_weights, self.n_classes)
+        return torch.from_numpy(counts / counts.sum())
 
     def by_name(self) -> dict[str, list]:
         """Return everything, under the names that errors call it by."""
@@ -118,8 +136,12 @@ def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}.")
     labels = encoder.transform(y)
-    weights = row_weights(labels, classes, sample_weight, estimator.class_weight)
-    return TrainingData(rows, labels, classes, weights)
+    class_weights = None
+    if estimator.class_weight is not None:
+        class_weights = weights_by_class(labels, classes, estimator.class_weight)
+    weights = row_weights(labels, sample_weight, class_weights)
+    class_weights = class_weights if class_weights is None else torch.from_numpy(class_weights)
+    return TrainingData(rows, labels, classes, weights, class_weights)
 
 
 def read_rows(estimator, X, row_format: RowFormat, name="X"):
@@ -206,9 +228,9 @@ def _refuse_channels_last(estimator, X):
         )
 
 
-def row_weights(labels, classes, sample_weight, class_weight) -> torch.Tensor | None:
+def row_weights(labels, sample_weight, class_weights) -> torch.Tensor | None:
     """Return the weight of each row, 1 on average, or None for equal ones."""
-    if sample_weight is None and class_weight is None:
+    if sample_weight is None and class_weights is None:
         return None
     weights = np.ones(len(labels))
     if sample_weight is not None:
@@ -227,8 +249,8 @@ def row_weights(labels, classes, sample_weight, class_weight) -> torch.Tensor | 
             )
         if weights.min() < 0:
             raise ValueError(f"sample_weight must not be negative, got {weights.min():g}.")
-    if class_weight is not None:
-        weights = weights * weights_by_class(labels, classes, class_weight)[labels]
+    if class_weights is not None:
+        weights = weights * class_weights[labels]
     if not 0 < weights.sum() < np.inf:
         raise ValueError(
             f"sample_weight, times class_weight, must have a positive finite sum, got"

@@ -48,11 +48,14 @@ def joint_distribution(proba, given):
     counted = confident >= 0
     pairs = given[counted] * n_classes + confident[counted]
     counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes).astype(float)
-    given_counts = np.bincount(given, minlength=n_classes)
+    return _scaled_to_given(counts, given) / len(given)
+
+
+def _scaled_to_given(counts, given):
+    """Scale the rows of counts (C, C), given label by class, to the rows with that label."""
     empty = counts.sum(axis=1) == 0
-    counts[empty, empty] = 1
-    counts *= (given_counts / counts.sum(axis=1))[:, None]
-    return counts / counts.sum()
+    counts = counts + np.diag(empty)
+    return counts * (np.bincount(given, minlength=len(counts)) / counts.sum(axis=1))[:, None]
 
 
 def find_issues(proba, given, quality):
@@ -78,8 +81,8 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Parameters
     ----------
     estimator : fitted estimator of this library or None
-        Its given labels are used, and its `soft_labels_`, or the out-of-sample probabilities of a
-        fit with ``evidence=True``.
+        Its given labels are used, and the out-of-sample probabilities of its evidence, or without
+        evidence its `soft_labels_`.
     y : array-like of shape (n_samples,) or None
         Given labels; None takes those that the estimator was fitted on.
     pred_probs : array-like of shape (n_samples, n_classes) or None
@@ -114,6 +117,21 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
     }
     return _table(order, columns)
+
+
+def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
+    """Correct the labels: the most probable one where there is a label issue, else the given one.
+
+    Parameters as in `find_label_issues`.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,)
+        In the order of y, of the type of the classes.
+    """
+    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    is_issue = find_issues(proba, given, label_quality(proba, given))
+    return classes[np.where(is_issue, np.asarray(proba).argmax(axis=1), given)]
 
 
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -161,7 +179,11 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``label_noise``: ``wrong_in / given``.
     """
     proba, given, classes = judged(estimator, y, pred_probs, classes)
-    counts = joint_distribution(proba, given) * len(given)
+    evidence = _evidence_of(estimator, y)
+    if evidence is None:
+        counts = joint_distribution(proba, given) * len(given)
+    else:
+        counts = _scaled_to_given(evidence.joint.T, given)
     right, in_given, in_class = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     noise = (in_given - right) / np.maximum(in_given, 1)
     order = np.argsort(-noise, kind="stable")

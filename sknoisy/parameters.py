@@ -92,8 +92,9 @@ def check_training_params(estimator) -> None:
             f"train_split must be None or skorch.dataset.ValidSplit(...), got"
             f" {estimator.train_split!r}."
         )
-    if not isinstance(estimator.evidence, bool | np.bool_):
-        raise TypeError(f"evidence must be True or False, got {estimator.evidence!r}.")
+    for name in ("evidence", "calibrate"):
+        if not isinstance(getattr(estimator, name), bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {getattr(estimator, name)!r}.")
     if not (estimator.callbacks is None or isinstance(estimator.callbacks, list | tuple)):
         raise TypeError(
             f"callbacks must be None or a list of skorch callbacks, got {estimator.callbacks!r}."

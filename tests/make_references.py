@@ -38,7 +38,7 @@ def fitted():
     X, y = load_iris(return_X_y=True)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
     given = symmetric_noise(y, 0.3, random_state=0)
-    common = {"max_epochs": 30, "batch_size": 32, "random_state": 0}
+    common = {"max_epochs": 30, "batch_size": 32, "random_state": 0, "evidence": False}
     adam = {"optimizer": torch.optim.Adam, "lr": 0.01, "optimizer__fused": False}
     alr = ALRClassifier(Float64Net, warmup_epochs=8, **common, **adam)
     mix = SyntheticMixClassifier(Float64Net, warmup_epochs=3, **common, **adam)

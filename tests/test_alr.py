@@ -7,11 +7,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy, softmax
 
 from sknoisy import ALRClassifier
-from sknoisy.alr import RefineLabels, auto_momentum, refinement_loss
+from sknoisy.alr import RefineLabels, refinement_loss
 from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
 from sknoisy.training.data import BatchLoader, RowDataset
 from sknoisy.training.targets import SoftTargetLoss
-from sknoisy.training.warmup_search import Memorization
 
 
 @pytest.fixture
@@ -196,13 +195,6 @@ def test_callback_and_criterion_work_in_a_plain_skorch_net(blobs):
     ).fit(X, np.arange(len(X)))
     believed = net.criterion_.targets.argmax(1).numpy()
     assert (believed == true).mean() > (y == true).mean() + 0.05
-
-
-def test_auto_momentum_fits_five_half_lives_between_its_bounds():
-    unknown = Memorization(2)
-    assert [auto_momentum(epochs, unknown) for epochs in (0, 1, 5, 9)] == [0.7] * 4
-    assert auto_momentum(20, unknown) ** 20 == pytest.approx(0.5**5)
-    assert auto_momentum(100, unknown) == 0.9
 
 
 def test_short_runs_do_not_fall_behind_cross_entropy(blobs):

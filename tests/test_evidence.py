@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 import torch
 from conftest import METHODS
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_digits, make_blobs, make_classification
+from sklearn.model_selection import train_test_split
 
-from sknoisy import ALRClassifier, MetaLabelNetClassifier
-from sknoisy.issues import noise_rate, noise_transition_matrix
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint import CheckpointFolder
-from sknoisy.training import evidence
-from sknoisy.training.evidence import compare, stratified_folds
+from sknoisy.training import cross_fit
+from sknoisy.training.cross_fit import stratified_folds
+from sknoisy.training.evidence import compare
 from sknoisy.training.noise_model import fit_noise_model
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:No trusted rows", "ignore:target_momentum", "ignore:Labels were left"
-)
-CALM = {"max_epochs": 12, "batch_size": 32, "random_state": 0, "evidence": True}
+pytestmark = [
+    pytest.mark.evidence,
+    pytest.mark.filterwarnings(
+        "ignore:No trusted rows", "ignore:target_momentum", "ignore:Labels were left"
+    ),
+]
+CALM = {"max_epochs": 12, "batch_size": 32, "random_state": 0}
 
 
 def drawn(n, n_classes, transition, temperature, seed=0, scale=3.0):
@@ -96,15 +101,18 @@ def test_folds_halve_each_class():
 
 
 def test_the_table_that_foretells_held_out_labels_better_is_chosen():
-    good, _, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
+    logits, _, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    bad = good + 4 * noise
-    assert compare(bad, good, given, None, 5).is_corrected
-    worse = compare(good, bad, given, None, 5)
+    good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
+    curves = np.array([2.0, 1.0]), np.array([2.0, 1.0, 0.5])
+    assert compare(bad, good, given, None, 5, curves).is_corrected
+    worse = compare(good, bad, given, None, 5, curves)
     assert not worse.is_corrected
     assert worse.gain < -worse.gain_error < 0
-    assert worse.agreement_plain == pytest.approx((good.argmax(1) == given).double().mean().item())
-    same = compare(good, good, given, None, 5)
+    assert worse.agreement_plain == pytest.approx(
+        (logits.argmax(1) == given).double().mean().item()
+    )
+    same = compare(good, good, given, None, 5, curves)
     assert same.is_corrected  # ties correct
     assert same.gain == 0
     assert "decision" in str(worse)
@@ -121,18 +129,18 @@ def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatc
     X, y, _ = data
     trained, judged = [], []
 
-    class Watch(evidence.KeepBestState):
+    class Watch(cross_fit.KeepBestState):
         def on_epoch_begin(self, net, dataset_train=None, **kwargs):
             trained.append(set(dataset_train.indices.tolist()))
 
-    logits_of = evidence._logits
+    logits_of = cross_fit._logits
 
-    def spy(recipe, data, held_out, nets):
+    def spy(recipe, data, held_out, nets, prior):
         judged.append([set(rows.tolist()) for rows in held_out])
-        return logits_of(recipe, data, held_out, nets)
+        return logits_of(recipe, data, held_out, nets, prior)
 
-    monkeypatch.setattr(evidence, "KeepBestState", Watch)
-    monkeypatch.setattr(evidence, "_logits", spy)
+    monkeypatch.setattr(cross_fit, "KeepBestState", Watch)
+    monkeypatch.setattr(cross_fit, "_logits", spy)
     ALRClassifier(**CALM).fit(X, y)
     for folds in judged:
         assert set.union(*folds) == set(range(300))
@@ -166,13 +174,13 @@ def test_the_evidence_of_a_fit(method, data):
 
 def test_corrected_nets_go_on_from_the_best_epoch_of_plain_ones(data, monkeypatch):
     X, y, _ = data
-    begun, go_on = [], evidence.GoOn
+    begun, go_on = [], cross_fit.GoOn
 
     def spy(history, module_state, optimizer_state):
         begun.append((len(history), module_state))
         return go_on(history, module_state, optimizer_state)
 
-    monkeypatch.setattr(evidence, "GoOn", spy)
+    monkeypatch.setattr(cross_fit, "GoOn", spy)
     clf = ALRClassifier(**CALM).fit(X, y)
     assert [epochs for epochs, _ in begun] == [clf.evidence_.warmup_epochs] * 2
     first, second = (state for _, state in begun)
@@ -181,13 +189,13 @@ def test_corrected_nets_go_on_from_the_best_epoch_of_plain_ones(data, monkeypatc
 
 def test_a_resumed_fit_gathers_no_evidence_again(data, monkeypatch, tmp_path):
     X, y, _ = data
-    gathered, gather = [], evidence.gather_evidence
+    gathered, gather = [], cross_fit.gather_evidence
 
     def spy(*args):
         gathered.append(1)
         return gather(*args)
 
-    monkeypatch.setattr(evidence, "gather_evidence", spy)
+    monkeypatch.setattr(cross_fit, "gather_evidence", spy)
     for _ in range(2):
         ALRClassifier(**CALM, checkpoint_dir=tmp_path).fit(X, y)
     assert len(gathered) == 1
@@ -197,13 +205,15 @@ def test_trusted_rows_of_X_are_no_evidence(data, monkeypatch):
     X, y, true = data
     trusted, seen = np.arange(300) < 60, []
 
-    def spy(plain, corrected, given, weights, epochs):
-        seen.append(weights)
-        return compare(plain, corrected, given, weights, epochs)
+    def spy(plain, corrected, given, weights, *others, **options):
+        seen.append((weights, options["has_trusted_rows"]))
+        return compare(plain, corrected, given, weights, *others, **options)
 
-    monkeypatch.setattr(evidence, "compare", spy)
+    monkeypatch.setattr(cross_fit, "compare", spy)
     MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)
-    np.testing.assert_array_equal(seen[0], ~trusted)
+    MetaLabelNetClassifier(**CALM).fit(X, y)
+    np.testing.assert_array_equal(seen[0][0], ~trusted)
+    assert [is_trusted for _, is_trusted in seen] == [True, False]
 
 
 def test_the_temperature_calibrates_and_changes_no_prediction(data):
@@ -215,14 +225,99 @@ def test_the_temperature_calibrates_and_changes_no_prediction(data):
     np.testing.assert_array_equal(clf.predict(X), clf.classes_[logits.argmax(1)])
 
 
+def test_without_calibration_probabilities_are_the_networks_own(data):
+    X, y, _ = data
+    clf = ALRClassifier(**CALM).fit(X, y)
+    calibrated, logits = clf.predict_proba(X), torch.cat(list(clf.net_.forward_iter(X)))
+    bare = clf.set_params(calibrate=False).predict_proba(X)
+    np.testing.assert_allclose(bare, logits.softmax(1), atol=1e-6)
+    assert (bare.argmax(1) == calibrated.argmax(1)).all()
+    assert not np.allclose(bare, calibrated)
+
+
+def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
+    X, y, true = data
+    names = np.array(["ant", "bee", "cat"])
+    clf = ALRClassifier(**CALM).fit(X, names[y])
+    issues = clf.label_issues().sort_index()
+    expected = np.where(issues.is_label_issue, issues.predicted_label, issues.given_label)
+    assert clf.corrected_labels_.tolist() == expected.tolist()
+    assert clf.corrected_labels_.dtype == names.dtype
+    assert (clf.corrected_labels_ == names[true]).mean() > (y == true).mean() + 0.1
+    bare = ALRClassifier(**CALM, evidence=False).fit(X, y)
+    assert (bare.corrected_labels_ == bare.soft_labels_.argmax(1)).mean() > 0.9
+
+
+def test_counts_of_classes_are_those_of_the_noise_model(data):
+    X, y, _ = data
+    clf = ALRClassifier(**CALM).fit(X, y)
+    table, joint = class_quality(clf).sort_index(), clf.evidence_.joint
+    np.testing.assert_array_equal(table.given, np.bincount(y))
+    right = joint.diagonal() / joint.sum(0) * np.bincount(y)
+    np.testing.assert_allclose(table.given - table.wrong_in, right)
+    wrong = table.wrong_in.sum() / len(y)
+    assert wrong == pytest.approx(noise_rate(clf), abs=0.02)  # but for the prior of the model
+
+
+@pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier])
+def test_what_corrects_labels_counts_its_predictions(method, data):
+    X, y, _ = data
+    criterion = method(**CALM).fit(X, y).net_.criterion_
+    assert criterion.predicted.sum().item() == pytest.approx(1)
+    assert criterion.class_prior.sum().item() == pytest.approx(1)
+
+
+def test_trusted_rows_overrule_labels_of_doubt():
+    logits, _, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
+    noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
+    curves = np.array([1.0]), np.array([1.0])
+    found = compare(good, bad, given, None, 1, curves, has_trusted_rows=True)
+    assert found.gain < -found.gain_error
+    assert found.is_corrected
+    assert found.temperature == bad.temperature
+
+
+def rare_digits():
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0, test_size=0.5)
+    kept = np.r_[np.flatnonzero(y != 8), np.flatnonzero(y == 8)[:15]]
+    return X[kept], symmetric_noise(y[kept], 0.2, random_state=0), X_test[y_test == 8]
+
+
+@pytest.mark.slow
+def test_a_rare_class_keeps_labels_and_is_predicted():
+    X, given, eights = rare_digits()
+    clf = ALRClassifier(random_state=0).fit(X, given)
+    assert (clf.predict(eights) == 8).mean() > 0.1  # 0.0 without the priors
+    with pytest.warns(UserWarning, match="keep no row of 8 in y"):
+        bare = ALRClassifier(random_state=0, evidence=False).fit(X, given)
+    assert (bare.predict(eights) == 8).mean() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evidence", [True, False])
+def test_class_weights_leave_labels_alone(evidence):
+    X, y = make_classification(
+        2000, 10, n_informative=6, weights=[0.95], flip_y=0, class_sep=1.2, random_state=0
+    )
+    rng = np.random.default_rng(0)
+    given = np.where(np.where(y == 1, rng.random(2000) < 0.3, rng.random(2000) < 0.02), 1 - y, y)
+    clf = ALRClassifier(class_weight="balanced", evidence=evidence, random_state=0).fit(X, given)
+    assert (given != y).sum() == 62
+    assert (clf.soft_labels_.argmax(1) != y).sum() < 45  # 180 when weights moved labels
+    assert (clf.corrected_labels_ != y).sum() < 45
+
+
 def test_labels_that_correcting_would_harm_are_left_and_it_is_told(data, monkeypatch):
     X, y, _ = data
-    choose = evidence.compare
+    choose = cross_fit.compare
 
-    def reverse(plain, corrected, *args):
-        return choose(plain, torch.randn_like(corrected), *args)
+    def reverse(plain, corrected, given, *others, **options):
+        noise = fit_noise_model(torch.randn_like(corrected.logits), given)
+        return choose(plain, noise, given, *others, **options)
 
-    monkeypatch.setattr(evidence, "compare", reverse)
+    monkeypatch.setattr(cross_fit, "compare", reverse)
     for method in METHODS:
         clf = method(**CALM)
         with pytest.warns(UserWarning, match="Labels were left as given"):
@@ -236,10 +331,11 @@ def test_labels_that_correcting_would_harm_are_left_and_it_is_told(data, monkeyp
 def test_without_evidence_there_is_none(data):
     X, y, _ = data
     few = slice(0, 40)
-    for clf, rows in ((ALRClassifier(max_epochs=6), slice(None)), (ALRClassifier(**CALM), few)):
+    bare = ALRClassifier(max_epochs=6, evidence=False)
+    for clf, rows in ((bare, slice(None)), (ALRClassifier(**CALM), few)):
         clf.fit(X[rows], y[rows])
         assert clf.evidence_ is None
-    plain = ALRClassifier(max_epochs=6, random_state=0).fit(X, y)
+    plain = ALRClassifier(max_epochs=6, evidence=False, random_state=0).fit(X, y)
     logits = torch.cat(list(plain.net_.forward_iter(X)))
     np.testing.assert_allclose(plain.predict_proba(X), logits.softmax(1), atol=1e-6)
 
@@ -278,7 +374,7 @@ def test_evidence_is_saved_and_outlives_a_killed_fit(method, data, tmp_path):
 def test_pairs_are_seen_by_the_corrected_folds_and_correcting_is_chosen():
     X, y = make_blobs(1200, 8, centers=6, cluster_std=2.0, random_state=0)
     given = pair_noise(y, 0.3, random_state=0)
-    clf = ALRClassifier(random_state=0, evidence=True, max_epochs=60).fit(X, given)
+    clf = ALRClassifier(random_state=0, max_epochs=60).fit(X, given)
     assert clf.evidence_.is_corrected
     assert clf.evidence_.noise_rate == pytest.approx(0.3, abs=0.05)
     issues = clf.label_issues()

@@ -19,7 +19,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier
-from sknoisy.storage.file_format import read_file, write_file
+from sknoisy.storage.file_format import FORMAT, read_file, write_file
 
 pytest.importorskip("safetensors", reason="save and load need safetensors")
 pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning")
@@ -219,8 +219,8 @@ def test_another_estimator_and_a_newer_format_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"of ALRClassifier; call ALRClassifier\.load"):
         MetaLabelNetClassifier.load(path)
     document, tensors = read_file(path)
-    write_file(path, {**document, "format": 2}, tensors)
-    with pytest.raises(ValueError, match="must be a file of format 1 or older"):
+    write_file(path, {**document, "format": FORMAT + 1}, tensors)
+    with pytest.raises(ValueError, match=f"must be a file of format {FORMAT} or older"):
         ALRClassifier.load(path)
 
 

@@ -13,6 +13,8 @@ import sknoisy
 MODULES = [m.name for m in pkgutil.walk_packages(sknoisy.__path__, "sknoisy.")]
 README = Path(__file__).parent.parent / "README.md"
 
+pytestmark = pytest.mark.evidence
+
 
 @pytest.mark.slow
 def test_snippets_run(tmp_path, monkeypatch):

@@ -18,7 +18,10 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifie
 
 pytestmark = [
     pytest.mark.contract,
-    pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning"),
+    pytest.mark.evidence,
+    pytest.mark.filterwarnings(
+        "ignore:No trusted rows:UserWarning", "ignore:Labels were left:UserWarning"
+    ),
 ]
 # With fewer epochs than the default where few rows would get 200: the suite must stay short.
 ESTIMATORS = [
@@ -61,9 +64,18 @@ REASON = (
 )
 
 
+CHANCE = (
+    "at this momentum labels that are pure chance are corrected to the priors of the classes,"
+    " whatever a class weighs, here 10 million times another"
+)
+
+
 def expected_failures(estimator):
     kinds = ("dense", "sparse")
-    return {f"check_sample_weight_equivalence_on_{kind}_data": REASON for kind in kinds}
+    failures = {f"check_sample_weight_equivalence_on_{kind}_data": REASON for kind in kinds}
+    if getattr(estimator, "warmup_epochs", None) == 1:
+        failures["check_class_weight_classifiers"] = CHANCE
+    return failures
 
 
 @pytest.fixture

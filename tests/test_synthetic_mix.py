@@ -14,7 +14,6 @@ from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.functional import BatchLabels
-from sknoisy.inputs import TrainingData
 from sknoisy.synthetic_mix import callback as callback_module
 from sknoisy.synthetic_mix import equations
 from sknoisy.synthetic_mix.callback import MixNeighbors
@@ -31,7 +30,6 @@ from sknoisy.synthetic_mix.equations import (
 )
 from sknoisy.synthetic_mix.schedule import auto_schedule
 from sknoisy.training.data import RowDataset
-from sknoisy.training.warmup_search import Memorization
 
 
 @pytest.mark.parametrize(
@@ -142,16 +140,6 @@ def test_linear_loss_belongs_to_the_mixup_phase_alone():
     assert [callback.loss_at(e) is linear_loss for e in (1, 2, 3)] == [False, True, False]
     callback.mixup_loss = "ce"
     assert callback.loss_at(2) is not linear_loss
-
-
-def test_unreliable_predictions_mean_one_neighbor():
-    for reliability, chosen in ((0.9, "auto"), (0.6, 1)):
-        found = Memorization(5, 50.0, reliability)
-        search = SimpleNamespace(max_epochs=100, memorization=lambda found=found: found)
-        data = TrainingData(np.zeros((0, 2)), np.zeros(0), np.arange(2), None)
-        assert SyntheticMixClassifier()._label_callback(search, data).n_neighbors == chosen
-        clf = SyntheticMixClassifier(n_neighbors=4)
-        assert clf._label_callback(search, data).n_neighbors == 4
 
 
 def test_agreement_asks_the_three_nearest_neighbors(monkeypatch):

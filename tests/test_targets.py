@@ -63,6 +63,43 @@ def test_a_mixed_batch_weighs_as_its_parts_do():
     assert criterion.labels_of([rows, matrix]).weights.tolist() == [3.75, 2.0]
 
 
+def test_a_class_predicted_too_rarely_is_lifted_to_its_prior_and_no_other_is_changed():
+    logits, prior = torch.randn(6, 3), torch.tensor([0.5, 0.2, 0.3])
+    criterion = SoftTargetLoss(torch.eye(3), class_prior=prior)
+    assert torch.equal(criterion.as_labels(logits), logits)  # nothing was predicted yet
+    criterion.predicted = torch.tensor([0.6, 0.05, 0.35])
+    odds = logits.softmax(1) * torch.tensor([1.0, 4.0, 1.0])
+    shifted = criterion.as_labels(logits).softmax(1)
+    torch.testing.assert_close(shifted, odds / odds.sum(1, keepdim=True))
+    criterion.predicted = torch.zeros(3)
+    assert criterion.as_labels(logits).isfinite().all()
+
+
+def test_what_class_weights_do_to_predictions_is_taken_back_to_the_prior():
+    logits = torch.randn(6, 2)
+    weights, prior = torch.tensor([1.0, 9.0]), torch.tensor([0.9, 0.1])
+    criterion = SoftTargetLoss(torch.eye(2), torch.ones(2), weights, prior)
+    criterion.predicted = torch.tensor([0.5, 0.5])
+    odds = logits.softmax(1) * torch.tensor([1.8, 0.2])
+    shifted = criterion.as_labels(logits).softmax(1)
+    torch.testing.assert_close(shifted, odds / odds.sum(1, keepdim=True))
+
+
+def test_predictions_are_counted_as_their_rows_weigh_without_class_weights():
+    class_weights, weights = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0, 0.0])
+    criterion = SoftTargetLoss(torch.eye(2)[[0, 1, 1]], weights, class_weights)
+    logits, rows = torch.randn(3, 2), torch.tensor([2, 0, 1])
+    p = logits.softmax(1)
+    torch.testing.assert_close(criterion.count_predictions(logits, rows), 2 * p[1] + p[2])
+
+
+def test_a_class_is_lost_when_no_soft_label_favors_it():
+    criterion = SoftTargetLoss(torch.eye(3), weights=torch.tensor([1.0, 1.0, 0.0]))
+    assert criterion.lost_classes() == []
+    criterion.targets[1:] = torch.tensor([0.8, 0.1, 0.1])
+    assert criterion.lost_classes() == [1]  # what weighs nothing cannot be lost
+
+
 def test_held_out_batches_are_scored_by_cross_entropy_in_every_phase():
     criterion = SoftTargetLoss(torch.eye(3)).eval()
     criterion.loss = lambda logits, labels: pytest.fail("training loss on a held-out batch")

@@ -15,7 +15,10 @@ from sknoisy import ALRClassifier
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:No trusted rows:UserWarning", "ignore:target_momentum"),
+    pytest.mark.evidence,
+    pytest.mark.filterwarnings(
+        "ignore:No trusted rows:UserWarning", "ignore:target_momentum", "ignore:Labels were left"
+    ),
 ]
 X, Y = make_blobs(150, 4, centers=3, cluster_std=3.0, random_state=0)
 

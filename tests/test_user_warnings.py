@@ -27,7 +27,7 @@ from sknoisy import (
 from sknoisy.base import NoisyLabelClassifier
 from sknoisy.user_warnings import warn
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.evidence, pytest.mark.filterwarnings("default")]
 X, Y = make_blobs(80, 3, centers=2, random_state=0)
 META = {"meta_X": X[:20], "meta_y": Y[:20]}
 
@@ -76,7 +76,7 @@ def in_a_thread(folder):
 def harmed(folder):
     given = np.where(np.random.default_rng(0).random(80) < 0.3, 1 - Y, Y)
     params = {"momentum": 0.0, "entropy_weight": 5.0, "lr": 0.01, "max_epochs": 20}
-    ALRClassifier(evidence=True, random_state=0, **params).fit(X, given)
+    ALRClassifier(random_state=0, **params).fit(X, given)
 
 
 def mix(**params):
@@ -89,6 +89,11 @@ def alr(**params):
 
 def meta(module=None, **params):
     return MetaLabelNetClassifier(module, **{"max_epochs": 3, "warmup_epochs": 1, **params})
+
+
+def vanished(folder):
+    params = {"momentum": 0.0, "entropy_weight": 5.0, "evidence": False}
+    alr(max_epochs=9, **params).fit(0 * X, np.arange(80) >= 78)
 
 
 # What leads to each warning, by words of it; every call of `warn` in the package is one of these.
@@ -104,6 +109,7 @@ CAUSES = {
     "must reach mix_start": lambda folder: mix(max_epochs=3, mix_start=5).fit(X, Y),
     "at most 0.5 for labels to flip": lambda folder: mix(max_epochs=5).fit(X, Y),
     "Labels were left as given": harmed,
+    "keep no row of True in y": vanished,
     "Training interrupted": lambda folder: alr(callbacks=[CtrlC()]).fit(X, Y),
     "Training diverged": lambda folder: alr(optimizer=torch.optim.SGD, lr=1e30).fit(X, Y),
     "end in a softmax": lambda folder: alr(

@@ -110,7 +110,17 @@ def test_equal_weights_are_none(method):
     clf = method(max_epochs=20, random_state=0)
     plain = clf.fit(X, y).predict_proba(X)
     np.testing.assert_allclose(clf.fit(X, y, np.full(80, 7.0)).predict_proba(X), plain, atol=1e-5)
+
+
+@without_trusted
+@pytest.mark.filterwarnings("ignore:m.* must", "ignore:target_momentum")
+@pytest.mark.parametrize("method", METHODS)
+def test_class_weights_multiply_the_loss_as_weights_of_rows_do(method):
+    X, y = make_blobs(80, 3, centers=2, random_state=0)
     y = np.where(np.arange(80) < 70, y, 1 - y)
+    clf = method(max_epochs=10, warmup_epochs=10, random_state=0)  # they differ where labels move
+    if method is SyntheticMixClassifier:
+        clf.set_params(mix_start=11)
     balanced = clf.set_params(class_weight="balanced").fit(X, y).predict_proba(X)
     counts = len(y) / (2 * np.bincount(y))
     by_hand = clf.set_params(class_weight=None).fit(X, y, counts[y]).predict_proba(X)

@@ -140,7 +140,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         without: None.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
-        inversely to the labels' counts.
+        inversely to the labels' counts. Labels are corrected as if classes weighed the same.
     optimizer : class, default=torch.optim.SGD
         A torch optimizer; its parameters as ``optimizer__*``. The virtual step is a plain gradient
         step, and serves best if the real step is one too.
@@ -154,13 +154,16 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
-    evidence : bool, default=False
+    evidence : bool, default=True
         Whether to gather out-of-sample evidence first, at about the cost of another fit: two
         networks, each trained on half of the rows, predict the other half. It finds the warm-up
-        (instead of the search for it), decides whether correcting labels helps, else the network is
-        trained on the given labels to the epoch found, calibrates `predict_proba` and lets
-        `label_issues` rest on probabilities that have not seen the labels. Not below 50 rows.
-        Found: `evidence_`.
+        (instead of a search for it), and decides whether correcting labels helps: else the network
+        is trained on the given labels to the epoch found. It calibrates `predict_proba`, and lets
+        `label_issues` rest on probabilities that have not seen the labels. False is the method as
+        published, as are fits of fewer than 50 rows or 4 epochs. Found: `evidence_`.
+    calibrate : bool, default=True
+        Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
+        temperature found. Predictions stay the same. Read when predicting.
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
@@ -225,8 +228,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     warmup_epochs_ : int
         Epochs of the warm-up.
     evidence_ : Evidence or None
-        What held-out rows tell of the labels and of correcting them, with `evidence`; ``print`` it.
-        See `sknoisy.training.evidence.Evidence`.
+        What held-out rows tell of the labels and of correcting them; ``print`` it. None without
+        `evidence`. See `sknoisy.training.evidence.Evidence`.
+    corrected_labels_ : ndarray of shape (n_samples,)
+        The labels of `fit`, but where there is a label issue the one that it suggests.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -286,7 +291,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         max_epochs="auto",
         batch_size=128,
         train_split=None,
-        evidence=False,
+        evidence=True,
+        calibrate=True,
         callbacks=None,
         augment=None,
         device="cpu",
@@ -306,6 +312,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             batch_size=batch_size,
             train_split=train_split,
             evidence=evidence,
+            calibrate=calibrate,
             callbacks=callbacks,
             augment=augment,
             device=device,

@@ -199,7 +199,7 @@ class Checkpoint(Callback):
         What must be the same in a resumed fit.
     seed : int
         Seed of the fit.
-    found_warmup : tuple or None
+    found_warmup : int or None
         What the search for the warm-up found.
     evidence : Evidence or None
         What was gathered before the fit.
@@ -223,7 +223,7 @@ class Checkpoint(Callback):
         state = {
             "fingerprint": self.fingerprint,
             "seed": self.seed,
-            "found_warmup": self.found_warmup and tuple(self.found_warmup),
+            "found_warmup": self.found_warmup,
             "evidence": self.evidence and self.evidence.state_dict(),
             "history": list(net.history),
             "module": net.module_.state_dict(),

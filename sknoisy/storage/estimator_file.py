@@ -230,5 +230,7 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
     net.initialize()
     net.history.extend(document["history"])
     estimator.net_ = net
-    evidence = join_state(document["evidence"], part("evidence."))
+    evidence = None
+    if document["format"] > 1:  # before, other things were known of it
+        evidence = join_state(document["evidence"], part("evidence."))
     return row_format, Evidence.from_state(evidence) if evidence else None

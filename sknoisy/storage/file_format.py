@@ -16,7 +16,7 @@ from torch import nn
 
 from sknoisy.storage.atomic import write_whole
 
-FORMAT = 1
+FORMAT = 2
 
 
 def import_path(value) -> str:

@@ -9,7 +9,7 @@ from collections import deque
 import torch
 from skorch.utils import to_device
 
-from sknoisy.functional import at_least_float32, blend, soft_cross_entropy
+from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.synthetic_mix.equations import (
     FEW_CLASSES,
     auto_neighbors,
@@ -151,17 +151,22 @@ class MixNeighbors(LabelCallback):
         size = len(dataset)
         rows = torch.empty(size, dtype=torch.int64, device=net.device)
         losses = criterion.targets.new_empty(size)
+        predicted = criterion.targets.new_zeros(criterion.targets.shape[1])
         net.module_.eval()
         done = 0
         for X, numbers in net.get_iterator(dataset, training=False):
             batch = slice(done, done + len(numbers))
             rows[batch] = to_device(numbers, net.device)
             logits, found = pass_through(net, X, self.layer_)
-            losses[batch] = label_losses(logits, criterion.targets[rows[batch]])
+            judging = criterion.as_labels(logits)
+            losses[batch] = label_losses(judging, criterion.targets[rows[batch]])
+            predicted += criterion.count_predictions(logits, rows[batch])
             if features is None:
                 features = found.new_empty(size, found.shape[1] if self.neighbors == "all" else 0)
             features[batch] = found[:, : features.shape[1]]
             done = batch.stop
+        if criterion.class_prior is not None:
+            criterion.predicted = predicted / predicted.sum()
         scaled = torch.zeros_like(criterion.clean_probability)
         weights = criterion.weights_of(rows)
         counted = slice(None) if weights is None or not (weights > 0).any() else weights > 0
@@ -198,7 +203,7 @@ class MixNeighbors(LabelCallback):
             with preserved(module):
                 logits, features = pass_through(net, X, self.layer_)
         if update_targets:
-            predicted = at_least_float32(logits).softmax(dim=1)
+            predicted = criterion.as_labels(logits).softmax(dim=1)
             criterion.targets[rows] = blend(
                 criterion.targets[rows], predicted, self.target_momentum
             )

@@ -36,13 +36,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     n_neighbors : 'auto' or int >= 1, default='auto'
         Neighbors that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto' is
         3 for more than five well-separated classes, else 1: when mixing begins, at least 80 % of
-        the 3 nearest neighbors have the row's predicted class, and predictions are reliable, that
-        is, they agree with held-out labels at least 0.7 times as often as the confidence of the
-        most confident tenth implies. Found: `n_neighbors_`.
+        the 3 nearest neighbors have the row's predicted class. Found: `n_neighbors_`.
     warmup_epochs : 'auto' or int >= 0, default='auto'
-        Epochs on the given labels. 'auto' is the epoch of lowest validation loss: an auxiliary
-        network is trained on 90 % of the rows and validated on the (equally noisy) rest. At most
-        half of `max_epochs`. Found: `warmup_epochs_`.
+        Epochs on the given labels. 'auto' picks the epoch of lowest loss on rows held out, whose
+        labels are as noisy: of the networks of `evidence`, or without it of one trained on 90 % of
+        the rows. At most half of `max_epochs`. Found: `warmup_epochs_`.
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbor mixing, counted from 1; random mixup fills the epochs from the
         warm-up to it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
@@ -79,7 +77,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         pass; faiss is used for it on the CPU where it is installed.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
-        inversely to the labels' counts.
+        inversely to the labels' counts. Labels are corrected as if classes weighed the same.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
     lr : float, default=0.001
@@ -91,13 +89,16 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
-    evidence : bool, default=False
+    evidence : bool, default=True
         Whether to gather out-of-sample evidence first, at about the cost of another fit: two
         networks, each trained on half of the rows, predict the other half. It finds the warm-up
-        (instead of the search for it), decides whether correcting labels helps, else the network is
-        trained on the given labels to the epoch found, calibrates `predict_proba` and lets
-        `label_issues` rest on probabilities that have not seen the labels. Not below 50 rows.
-        Found: `evidence_`.
+        (instead of a search for it), and decides whether correcting labels helps: else the network
+        is trained on the given labels to the epoch found. It calibrates `predict_proba`, and lets
+        `label_issues` rest on probabilities that have not seen the labels. False is the method as
+        published, as are fits of fewer than 50 rows or 4 epochs. Found: `evidence_`.
+    calibrate : bool, default=True
+        Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
+        temperature found. Predictions stay the same. Read when predicting.
     callbacks : None or list of skorch callbacks, default=None
         Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
         numbers: a scoring callback must not read y as labels.
@@ -150,8 +151,10 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     warmup_epochs_ : int
         Epochs of the warm-up.
     evidence_ : Evidence or None
-        What held-out rows tell of the labels and of correcting them, with `evidence`; ``print`` it.
-        See `sknoisy.training.evidence.Evidence`.
+        What held-out rows tell of the labels and of correcting them; ``print`` it. None without
+        `evidence`. See `sknoisy.training.evidence.Evidence`.
+    corrected_labels_ : ndarray of shape (n_samples,)
+        The labels of `fit`, but where there is a label issue the one that it suggests.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
@@ -210,7 +213,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         max_epochs="auto",
         batch_size=128,
         train_split=None,
-        evidence=False,
+        evidence=True,
+        calibrate=True,
         callbacks=None,
         augment=None,
         device="cpu",
@@ -230,6 +234,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
             batch_size=batch_size,
             train_split=train_split,
             evidence=evidence,
+            calibrate=calibrate,
             callbacks=callbacks,
             augment=augment,
             device=device,
@@ -289,22 +294,18 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     _new_label_callback = staticmethod(MixNeighbors)
 
     def _label_callback(self, search, data):
-        warmup, is_reliable = self.warmup_epochs, True
+        warmup = self.warmup_epochs
         if warmup == "auto":
-            memorization = search.memorization()
-            warmup, is_reliable = memorization.begins, memorization.is_reliable
+            warmup = search.warmup_epochs()
         schedule = auto_schedule(
             warmup, search.max_epochs, self.mix_start, self.mix_end, self.target_update_every
         )
-        n_neighbors = self.n_neighbors
-        if n_neighbors == "auto" and not is_reliable:
-            n_neighbors = 1
         max_noise_rate = self.max_noise_rate
         if max_noise_rate == "auto":
             max_noise_rate = highest_noise_rate(data.X, data.labels, data.weights)
         warn_if_idle(search.max_epochs, schedule, self.target_momentum)
         return MixNeighbors(
-            n_neighbors=n_neighbors,
+            n_neighbors=self.n_neighbors,
             warmup_epochs=warmup,
             mix_start=schedule.start,
             mix_end=schedule.end,

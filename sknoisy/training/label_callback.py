@@ -49,12 +49,15 @@ class LabelCallback(Callback, ABC):
         that JSON has a form for.
     warmup_epochs : int
         Epochs on the given labels, a parameter of each method's callback.
+    trusted : object or None
+        Rows whose labels are known to be right, which no given label overrules.
     split_ : Split or None
         The rows of the fit, from its first epoch on; None before and after a fit.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ()
     warmup_epochs: int
+    trusted: object = None
     split_: Split | None = None
     is_first_pass_ = False
 

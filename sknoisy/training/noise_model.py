@@ -24,6 +24,8 @@ class NoiseModel:
 
     Attributes
     ----------
+    logits : Tensor of shape (n, C)
+        The logits, in float64.
     temperature : float
         What logits are divided by.
     transition : Tensor of shape (C, C)
@@ -32,15 +34,31 @@ class NoiseModel:
         Probability of each class for each row, its given label included.
     log_likelihood : Tensor of shape (n,)
         Log-probability of each given label under the model, in nats.
-    noise_rate : float
-        Expected fraction of wrong given labels.
+    joint : Tensor of shape (C, C)
+        Expected fraction of the rows of each class (row) with each given label (column).
     """
 
+    logits: Tensor
     temperature: float
     transition: Tensor
     posterior: Tensor
     log_likelihood: Tensor
-    noise_rate: float
+    joint: Tensor
+
+    @property
+    def proba(self) -> Tensor:
+        """Calibrated class probabilities (n, C), which have not seen the row's label."""
+        return (self.logits / self.temperature).softmax(dim=1)
+
+    @property
+    def class_prior(self) -> Tensor:
+        """Estimated fraction of the rows of each class (C,)."""
+        return self.joint.sum(dim=1)
+
+    @property
+    def noise_rate(self) -> float:
+        """Expected fraction of wrong given labels."""
+        return 1 - self.joint.trace().item()
 
 
 def spread_noise(rate: float, n_classes: int) -> Tensor:
@@ -99,11 +117,11 @@ def fit_noise_model(logits: Tensor, given: Tensor, weights: Tensor | None = None
         transition = transition / transition.sum(dim=1, keepdim=True)
         for _ in range(2):
             log_beta = newton_step(log_beta, z, posterior, weights)
-    wrong = 1 - posterior[torch.arange(n), given]
     return NoiseModel(
+        logits=logits.double(),
         temperature=math.exp(-log_beta),
         transition=transition,
         posterior=posterior,
         log_likelihood=likelihood[:, 0].clamp_min(1e-12).log(),
-        noise_rate=(weights * wrong).sum().item() / total,
+        joint=counts / total,
     )

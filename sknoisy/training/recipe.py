@@ -158,10 +158,11 @@ class NetRecipe:
             check_logits(self.module, batch, self.n_classes)
         use_channels_last(self.module, batch)
 
-    def criterion(self, labels, weights: Tensor | None) -> SoftTargetLoss:
-        """Return a new table that begins with the given labels, class numbers."""
-        targets = one_hot(labels, self.n_classes, self.module)
-        return SoftTargetLoss(targets, None if weights is None else weights.to(targets.dtype))
+    def criterion(self, data, class_prior: Tensor | None = None) -> SoftTargetLoss:
+        """Return a new table that begins with the given labels of the training data."""
+        targets = one_hot(data.labels, self.n_classes, self.module)
+        of_table = (data.weights, data.class_weights, class_prior)
+        return SoftTargetLoss(targets, *(t if t is None else t.to(targets.dtype) for t in of_table))
 
     def net(self, criterion, callbacks, **params) -> InnerNet:
         """Return the net that trains the recipe's own network.

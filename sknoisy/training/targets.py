@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from sknoisy.functional import BatchLabels, soft_cross_entropy
+from sknoisy.functional import (
+    BatchLabels,
+    at_least_float32,
+    shift_prior,
+    soft_cross_entropy,
+)
 
 
 class SoftTargetLoss(nn.Module):
@@ -16,21 +21,38 @@ class SoftTargetLoss(nn.Module):
         net's device and is saved with it.
     weights : Tensor of shape (n_samples,) or None, default=None
         What each row's loss is multiplied by, 1 on average.
+    class_weights : Tensor of shape (n_classes,) or None, default=None
+        The factor of each class in these weights.
+    class_prior : Tensor of shape (n_classes,) or None, default=None
+        Estimated fraction of rows of each class: no class falls below it when predictions correct
+        labels.
 
     Attributes
     ----------
     given : Tensor of shape (n_samples,)
         The class numbers that `targets` began with.
+    predicted : Tensor of shape (n_classes,) or None
+        How often each class was predicted for the rows, of which it is a fraction; a callback
+        that corrects labels by predictions writes it.
     loss : callable
         ``loss(logits, labels) -> scalar`` of the current phase, with the `BatchLabels` of the
         batch; the callback sets it at the start of each epoch. Held-out batches are always scored
         by plain cross-entropy, so that epochs of all phases compare.
     """
 
-    def __init__(self, targets: Tensor, weights: Tensor | None = None):
+    def __init__(
+        self,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        class_weights: Tensor | None = None,
+        class_prior: Tensor | None = None,
+    ):
         super().__init__()
         self.register_buffer("targets", targets)
         self.register_buffer("weights", weights)
+        self.register_buffer("class_weights", class_weights)
+        self.register_buffer("class_prior", class_prior)
+        self.register_buffer("predicted", None)
         self.register_buffer("given", targets.argmax(dim=1))
         self.loss = soft_cross_entropy
 
@@ -71,6 +93,41 @@ class SoftTargetLoss(nn.Module):
         labels = self.given[rows.where(is_given, 0)]
         table = self.targets.new_zeros(len(rows), self.targets.shape[1])
         return table.scatter_(1, labels[:, None], is_given[:, None].to(table.dtype))
+
+    def count_predictions(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return how often each class (C,) is predicted for rows (B,), counted as they weigh.
+
+        Without the factors of their classes.
+        """
+        proba, weights = at_least_float32(logits).softmax(dim=1), self.weights_of(rows)
+        if weights is None:
+            return proba.sum(dim=0)
+        if self.class_weights is not None:
+            factors = self.class_weights.where(self.class_weights > 0, 1)
+            weights = weights / factors[self.given[rows]]
+        return weights.to(proba) @ proba
+
+    def as_labels(self, logits: Tensor) -> Tensor:
+        """Return logits (B, C) as they judge and correct labels.
+
+        No class becomes rarer than its prior; where class weights make one more frequent, it
+        becomes no more frequent either: they act on the loss alone.
+        """
+        logits = at_least_float32(logits)
+        if self.class_prior is None or self.predicted is None:
+            return logits
+        prior = self.class_prior
+        if self.class_weights is None:
+            prior = torch.maximum(prior, self.predicted)
+        return shift_prior(logits, self.predicted, prior)
+
+    def lost_classes(self) -> list[int]:
+        """Return the classes with given labels of positive weight that no soft label favors."""
+        given = (
+            self.given if self.weights is None else self.given[self.weights[: len(self.given)] > 0]
+        )
+        kept = self.targets[: len(self.given)].argmax(dim=1).unique().tolist()
+        return [label for label in given.unique().tolist() if label not in kept]
 
     def revert(self, kept: float, rows: Tensor) -> None:
         """Give rows their given label again, all but the fraction `kept` where it fits least."""

@@ -1,0 +1,231 @@
+"""Cross-fitting: networks judged by labels of rows that they were not trained on.
+
+The rows are split into two folds, stratified by given label. On each a network is trained plainly,
+to the lowest loss on the other fold, and from there on by the method itself. Their predictions for
+the rows they have not seen are the evidence on which a fit rests.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
+from torch.utils.data import Subset
+
+from sknoisy.functional import at_least_float32, shift_prior
+from sknoisy.training.data import RowDataset
+from sknoisy.training.evidence import Evidence, compare
+from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.noise_model import fit_noise_model
+from sknoisy.training.recipe import NetRecipe
+from sknoisy.training.seeds import MAX_SEED, seeded
+from sknoisy.training.warmup_search import (
+    GivenLabels,
+    WarmupSearch,
+    best_epoch,
+    patience_of,
+)
+
+FOLDS = 2
+FEWEST_ROWS, FEWEST_EPOCHS = 50, 4  # below it halves say nothing
+PRIOR_STEPS = 20  # until a prior is met: what is predicted moves less than it is shifted
+
+
+class KeepBestState(Callback):
+    """Keep the network and the optimizer as they were at the lowest loss on held-out rows."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget an earlier training."""
+        self.loss_, self.state_ = np.inf, None
+
+    def on_epoch_end(self, net, **kwargs):
+        """Keep the state if no epoch was as good; the first one in any case."""
+        loss = net.history[-1, "valid_loss"]
+        if self.state_ is None or loss < self.loss_:
+            self.loss_ = loss if np.isfinite(loss) else np.inf
+            self.state_ = deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+
+
+class GoOn:
+    """Lets a net go on from a state after some epochs, in the place of a checkpoint."""
+
+    def __init__(self, history: list, module_state: dict, optimizer_state: dict):
+        self.history = history
+        self.states = module_state, optimizer_state
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs that need not be trained again."""
+        return len(self.history)
+
+    def restore(self, net, *split):
+        """Put the net where the state was taken."""
+        net.history.extend(self.history)
+        net.module_.load_state_dict(self.states[0])
+        net.optimizer_.load_state_dict(self.states[1])
+
+
+def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the fold (n,) of each row, 0 or 1: of each class as many in either, as far as even."""
+    rng = np.random.RandomState(seed)
+    order = np.lexsort((rng.random_sample(len(labels)), labels))
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[order] = (np.arange(len(labels)) + rng.randint(FOLDS)) % FOLDS
+    return folds
+
+
+def can_cross_fit(data, recipe: NetRecipe) -> bool:
+    """Return whether there are enough rows and epochs to train on halves."""
+    return len(data.labels) >= FEWEST_ROWS and recipe.max_epochs >= FEWEST_EPOCHS
+
+
+def _split(held_out, dataset, y=None):
+    rows = np.setdiff1d(np.arange(len(dataset)), held_out)
+    return Subset(dataset, rows), Subset(dataset, held_out)
+
+
+def plan_fit(
+    search: WarmupSearch,
+    make_labels: Callable[[WarmupSearch], LabelCallback],
+    evidence: Evidence | None,
+    *,
+    gather: bool,
+) -> tuple[LabelCallback, int, Evidence | None]:
+    """Return a fit's label callback, its number of epochs, and the evidence that decided.
+
+    Parameters
+    ----------
+    search : WarmupSearch
+        Of the fit that is to come.
+    make_labels : callable
+        Returns the method's label callback, given that search.
+    evidence : Evidence or None
+        What an interrupted fit had gathered.
+    gather : bool
+        Whether to gather it, if there are enough rows and epochs.
+    """
+    labels = None
+    if evidence is None and gather and can_cross_fit(search.data, search.recipe):
+        evidence, labels = gather_evidence(search, make_labels)
+    if labels is None:
+        labels = make_labels(search)
+    if evidence is None or evidence.is_corrected:
+        return labels, search.max_epochs, evidence
+    return labels.without_correction(evidence.warmup_epochs), evidence.warmup_epochs, evidence
+
+
+def gather_evidence(
+    search: WarmupSearch, make_labels: Callable[[WarmupSearch], LabelCallback]
+) -> tuple[Evidence, LabelCallback]:
+    """Cross-fit the networks of a fit, which also finds the warm-up.
+
+    Parameters
+    ----------
+    search : WarmupSearch
+        Of the fit that is to come; not searched yet, but by what the plain networks find.
+    make_labels : callable
+        Returns the method's label callback, given that search.
+
+    Returns
+    -------
+    evidence : Evidence
+    labels : LabelCallback
+        The method's callback, not used yet.
+    """
+    recipe, data, rng = search.recipe, search.data, np.random.RandomState(search.seed)
+    folds = stratified_folds(data.labels, rng.randint(MAX_SEED))
+    seeds = [rng.randint(MAX_SEED) for _ in range(FOLDS)]
+    held_out = [np.flatnonzero(folds == k) for k in range(FOLDS)]
+    nets = [
+        _train_plain(recipe, data, rows, seed) for rows, seed in zip(held_out, seeds, strict=True)
+    ]
+    begins = search.found = best_epoch(mean_losses(nets))
+    labels, given = make_labels(search), torch.from_numpy(data.labels)
+    weights, seen = data.sample_weights, labels.always_seen()
+    if len(seen):
+        weights = torch.ones(len(data.labels)) if weights is None else weights.clone()
+        weights[torch.from_numpy(seen)] = 0
+    logits = _logits(recipe, data, held_out, nets, data.given_prior)
+    plain = fit_noise_model(logits, given, weights)
+    prior = plain.class_prior if data.class_weights is None else data.given_prior
+    corrected_nets = [
+        _train_on(recipe, data, rows, seed, net, begins, labels.fresh(), prior)
+        for rows, seed, net in zip(held_out, seeds, nets, strict=True)
+    ]
+    logits = _logits(recipe, data, held_out, corrected_nets, prior)
+    corrected = fit_noise_model(logits, given, weights)
+    losses = mean_losses(nets), mean_losses(corrected_nets)
+    has_trusted = labels.trusted is not None
+    evidence = compare(
+        plain, corrected, given, weights, begins, losses, has_trusted_rows=has_trusted
+    )
+    return evidence, labels
+
+
+def _train_plain(recipe, data, held_out, seed):
+    """Return a net trained on the given labels of all rows but `held_out`, at its best epoch."""
+    keep = KeepBestState()
+    with seeded(seed, recipe.device):
+        net = recipe.search_net(
+            recipe.criterion(data),
+            [
+                ("keep", keep),
+                ("stop", EarlyStopping(patience=patience_of(recipe))),
+                *recipe.augment(),
+                *GivenLabels().with_companions(),
+            ],
+            max_epochs=max(1, recipe.max_epochs // 2),
+            train_split=partial(_split, held_out),
+        )
+        net.fit(data.X, np.arange(data.X.shape[0]))
+    if net.interrupted_:  # nothing is fitted yet that could be kept
+        raise KeyboardInterrupt
+    net.states_ = dict(net.callbacks_)["keep"].state_
+    net.module_.load_state_dict(net.states_[0])
+    return net
+
+
+def mean_losses(nets) -> np.ndarray:
+    """Return the loss of held-out rows after each epoch, mean of the nets, as far as all came."""
+    epochs = min(sum("valid_loss" in epoch for epoch in net.history) for net in nets)
+    return np.mean([net.history[:epochs, "valid_loss"] for net in nets], axis=0)
+
+
+def _train_on(recipe, data, held_out, seed, plain_net, begins, labels, class_prior):
+    """Return a net that goes on from a plain one's best epoch by the method's own labels."""
+    history = list(plain_net.history[: min(begins, labels.warmup_epochs)])
+    go_on = GoOn(history, *plain_net.states_)
+    with seeded(seed, recipe.device):
+        net = recipe.search_net(
+            recipe.criterion(data, class_prior),
+            [*recipe.augment(), *labels.with_companions()],
+            max_epochs=recipe.max_epochs,
+            train_split=partial(_split, held_out),
+            checkpoint=go_on,
+        )
+        net.fit(data.X, np.arange(data.X.shape[0]))
+    if net.interrupted_:
+        raise KeyboardInterrupt
+    return net
+
+
+def _logits(recipe, data, held_out, nets, prior) -> Tensor:
+    """Return the logits (n, C) of each row by the net that was not trained on it.
+
+    Where class weights moved how often classes are predicted, they are moved back to a prior (C,).
+    """
+    logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=torch.float64)
+    for rows, net in zip(held_out, nets, strict=True):
+        unseen = Subset(RowDataset(data.X), rows)
+        found = [at_least_float32(batch).double() for batch in net.forward_iter(unseen)]
+        logits[torch.from_numpy(rows)] = torch.cat(found)
+    if data.class_weights is None:
+        return logits
+    weights = data.sample_weights
+    for _ in range(PRIOR_STEPS):
+        predicted = weights @ logits.softmax(dim=1) / weights.sum()
+        logits = shift_prior(logits, predicted, prior)
+    return logits
