@@ -3,7 +3,8 @@
 Sets x noise x methods x seeds, a fit each, one after the other in `--jobs` processes; results go to
 a CSV as they come, and a run that finds one goes on where it stopped. Then a Markdown summary: mean
 accuracy, mean rank, the share of the gap between plain cross-entropy and training on the clean
-labels that a method closes, the worst loss against the best peer.
+labels that a method closes, the worst loss against the best peer, mean log loss (nats, of
+probabilities of at least 1e-7) and expected calibration error (10 bins of confidence).
 
 Trusted rows: 100 of each set (at least 3 a class) have their true label. MetaLabelNetClassifier is
 told which. Methods marked "+ trusted" get the same true labels among the others without being told;
@@ -39,7 +40,9 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifie
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 N_TRUSTED, MIN_A_CLASS = 100, 3
-COLUMNS = ["set", "noise", "method", "seed", "accuracy", "seconds"]
+LEAST_PROBABILITY = 1e-7
+COLUMNS = ["set", "noise", "method", "seed", "accuracy", "log_loss", "calibration_error", "seconds"]
+NUMBERS = COLUMNS[4:]
 BASELINE, CEILING = "cross-entropy", "cross-entropy, clean labels"
 OURS = {
     "ALRClassifier": ALRClassifier,
@@ -51,7 +54,12 @@ OURS = {
 def cross_entropy(seed, **params):
     """Return the default network under plain cross-entropy: no label ever moves."""
     return ALRClassifier(
-        momentum=1.0, entropy_weight=0.0, warmup_epochs=1, random_state=seed, **params
+        momentum=1.0,
+        entropy_weight=0.0,
+        warmup_epochs=1,
+        evidence=False,
+        random_state=seed,
+        **params,
     )
 
 
@@ -161,8 +169,24 @@ def run(name, noise, method, seed, folder):
     start = perf_counter()
     clf.fit(X, labels, **fit_params)
     seconds = perf_counter() - start
-    accuracy = 100 * np.mean(clf.predict(X_test) == data.y_test)
-    return dict(zip(COLUMNS, (name, noise, method, seed, accuracy, seconds), strict=True))
+    found = measures(clf.predict_proba(X_test), clf.classes_, data.y_test)
+    return dict(zip(COLUMNS, (name, noise, method, seed, *found, seconds), strict=True))
+
+
+def measures(proba, classes, y):
+    """Return accuracy in percent, log loss in nats, and the expected calibration error."""
+    column = {label: k for k, label in enumerate(classes)}
+    y = np.array([column.get(label, -1) for label in y])  # given labels may miss a class
+    own = np.where(y >= 0, proba[np.arange(len(y)), y], 0).clip(LEAST_PROBABILITY)
+    hits = proba.argmax(axis=1) == y
+    return 100 * hits.mean(), -np.log(own).mean(), calibration_error(proba.max(axis=1), hits)
+
+
+def calibration_error(confidence, hits):
+    """Return the expected calibration error, in 10 bins of confidence."""
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [abs(confidence[bins == k].sum() - hits[bins == k].sum()) for k in range(10)]
+    return sum(gaps) / len(hits)
 
 
 def read(path):
@@ -173,7 +197,7 @@ def read(path):
         rows = list(csv.DictReader(file))
     for row in rows:
         row.update(
-            seed=int(row["seed"]), accuracy=float(row["accuracy"]), seconds=float(row["seconds"])
+            {name: float(row[name]) for name in NUMBERS if name in row}, seed=int(row["seed"])
         )
     return rows
 
@@ -202,13 +226,13 @@ def run_all(tasks, path, jobs, folder):
             print(f"{done}/{len(tasks)}, {left:.0f} min left: {what}", flush=True)
 
 
-def table_of(rows, sets, methods):
-    """Return mean accuracies over seeds, ndarray (sets, methods); NaN where one is missing."""
+def table_of(rows, sets, methods, what="accuracy"):
+    """Return means over seeds, ndarray (sets, methods); NaN where one is missing."""
     means = np.full((len(sets), len(methods)), np.nan)
     for i, pair in enumerate(sets):
         for j, method in enumerate(methods):
             found = [
-                row["accuracy"]
+                row.get(what, np.nan)
                 for row in rows
                 if (row["set"], row["noise"]) == pair and row["method"] == method
             ]
@@ -233,6 +257,10 @@ def summary(rows, sets):
     if not complete.any():
         return "No set has a result for every method."
     means = means[complete]
+    probabilities = [
+        table_of(rows, sets, methods, what)[complete].mean(axis=0)
+        for what in ("log_loss", "calibration_error")
+    ]
     column = {method: means[:, j] for j, method in enumerate(methods)}
     ranked = [m for m in methods if m != CEILING]
     scores = np.stack([column[m] for m in ranked], axis=1)
@@ -241,7 +269,7 @@ def summary(rows, sets):
     lines = [
         f"{complete.sum()} sets\n",
         "| method | mean accuracy, % | mean rank | gap closed, % | worst loss to the best peer "
-        "| median seconds a fit |\n|---|---|---|---|---|---|",
+        "| log loss | calibration error | median seconds a fit |\n" + "|---" * 8 + "|",
     ]
     for method in methods:
         rank = f"{ranks[:, ranked.index(method)].mean():.1f}" if method in ranked else "-"
@@ -251,14 +279,16 @@ def summary(rows, sets):
             peers = np.max([column[peer] for peer in peers_of(method) if peer in column], axis=0)
             worst = f"{(peers - column[method]).max():.1f}"
         seconds = np.median([row["seconds"] for row in rows if row["method"] == method])
-        cells = f"{column[method].mean():.1f}", rank, f"{closed:.0f}", worst, f"{seconds:.1f}"
+        log_loss, error = (values[methods.index(method)] for values in probabilities)
+        cells = f"{column[method].mean():.1f}", rank, f"{closed:.0f}", worst
+        cells += f"{log_loss:.2f}", f"{error:.3f}", f"{seconds:.1f}"
         lines.append(f"| {method} | {' | '.join(cells)} |")
     for kind, ours in (("", "ALRClassifier"), (" + trusted", "MetaLabelNetClassifier")):
         peers = [column[peer] for peer in peers_of(ours) if peer in column]
         if peers:
             best = np.max(peers, axis=0)
             closed = 100 * (best - column[BASELINE]).sum() / gap.sum()
-            cells = f"{best.mean():.1f}", "-", f"{closed:.0f}", "-", "-"
+            cells = f"{best.mean():.1f}", "-", f"{closed:.0f}", "-", "-", "-", "-"
             lines.append(f"| {ORACLE}{kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -73,7 +73,7 @@ def make(method, epochs, **recipe):
     The phases were chosen at 40 epochs on the second 10,000 images, scored by clean labels of the
     third.
     """
-    recipe["max_epochs"] = epochs
+    recipe |= {"max_epochs": epochs, "evidence": False}
     if method == "cross-entropy":
         return ALRClassifier(momentum=1.0, entropy_weight=0.0, **recipe)
     if method == "ALRClassifier":

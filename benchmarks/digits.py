@@ -31,6 +31,7 @@ SYNTHETIC_MIX_AUTHORS = {
     "target_update_every": 10,
     "mixup_alpha": 1.0,
     "mixup_loss": "linear",
+    "evidence": False,
     "optimizer": torch.optim.SGD,
     "optimizer__momentum": 0.9,
     "optimizer__weight_decay": 1e-3,
@@ -41,7 +42,7 @@ SYNTHETIC_MIX_AUTHORS = {
 # With momentum 1 no label ever moves: the same network under ordinary cross-entropy.
 METHODS = {
     "cross-entropy": lambda seed: ALRClassifier(
-        momentum=1.0, entropy_weight=0.0, random_state=seed
+        momentum=1.0, entropy_weight=0.0, evidence=False, random_state=seed
     ),
     "ALRClassifier": lambda seed: ALRClassifier(random_state=seed),
     "SyntheticMixClassifier": lambda seed: SyntheticMixClassifier(random_state=seed),

@@ -189,6 +189,7 @@ def main(repeats, device, amp):
         "max_epochs": EPOCHS + 1,
         "device": device,
         "amp": amp or False,
+        "evidence": False,
     }
     plain = ALRClassifier(momentum=1.0, entropy_weight=0.0, **shared)
     alr = ALRClassifier(momentum=0.9, warmup_epochs=1, **shared)
