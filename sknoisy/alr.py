@@ -91,7 +91,7 @@ class RefineLabels(LabelCallback):
         """Tell the criterion how often each class was predicted."""
         if self.predictions_:
             total = torch.stack(self.predictions_).sum(dim=0)
-            net.criterion_.predicted = total / total.sum()
+            net.criterion_.predicted = total / total.sum() if total.sum() > 0 else None
 
 
 class ALRClassifier(NoisyLabelClassifier):
@@ -99,7 +99,8 @@ class ALRClassifier(NoisyLabelClassifier):
 
     After a short warm-up on the given labels, the soft label of each row moves a little towards
     the network's prediction at every epoch, and an entropy term hardens the confident ones. One
-    network, no trusted data, no noise rate.
+    network, no trusted data, no noise rate. Predictions correct labels without what `class_weight`
+    did to them, and leave no class rarer than `evidence_` estimates it.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ class ALRClassifier(NoisyLabelClassifier):
         `warmup_epochs_`.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
-        inversely to the labels' counts. Labels are corrected as if classes weighed the same.
+        inversely to the labels' counts.
     optimizer : class, default=torch.optim.AdamW
         A torch optimizer; its parameters as ``optimizer__*``.
     lr : float, default=0.001
@@ -136,12 +137,13 @@ class ALRClassifier(NoisyLabelClassifier):
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
     evidence : bool, default=True
-        Whether to gather out-of-sample evidence first, at about the cost of another fit: two
-        networks, each trained on half of the rows, predict the other half. It finds the warm-up
-        (instead of a search for it), and decides whether correcting labels helps: else the network
-        is trained on the given labels to the epoch found. It calibrates `predict_proba`, and lets
-        `label_issues` rest on probabilities that have not seen the labels. False is the method as
-        published, as are fits of fewer than 50 rows or 4 epochs. Found: `evidence_`.
+        Whether to gather out-of-sample evidence first, which about doubles the time of a fit: two
+        networks, each trained on half of the rows, predict the other half. It decides whether
+        correcting labels helps: else the network is trained on the given labels to the epoch of
+        the lowest held-out loss, which is also the warm-up where that is searched for. It
+        calibrates `predict_proba`, and lets `label_issues` rest on probabilities that have not
+        seen the labels. False is the method as published, as are fits of fewer than 50 rows or 4
+        epochs. Found: `evidence_`.
     calibrate : bool, default=True
         Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
         temperature found. Predictions stay the same. Read when predicting.
@@ -179,7 +181,8 @@ class ALRClassifier(NoisyLabelClassifier):
         Labels seen in `fit`; the columns of `predict_proba` and `soft_labels_`.
     soft_labels_ : ndarray of shape (n_samples, n_classes)
         The refined labels: rows in the order of X, columns in the order of `classes_`, each row
-        a distribution. What training used; see `corrected_labels_` for an honest correction.
+        a distribution. What training used and brought about itself; `corrected_labels_` rest on
+        predictions that have not seen the labels.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)

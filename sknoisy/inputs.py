@@ -72,8 +72,10 @@ class TrainingData:
         The classes, sorted.
     weights : Tensor of shape (n_labels,) or None
         What each of these rows weighs, 1 on average.
+    sample_weights : Tensor of shape (n_labels,) or None
+        The same without the factors of the classes.
     class_weights : Tensor of shape (n_classes,) or None
-        The factor of each class in these weights.
+        These factors.
     extra : dict of str to list
         What else a method was given, under the name that errors call it by: arrays or rows.
     """
@@ -82,6 +84,7 @@ class TrainingData:
     labels: np.ndarray
     classes: np.ndarray
     weights: torch.Tensor | None
+    sample_weights: torch.Tensor | None = None
     class_weights: torch.Tensor | None = None
     extra: dict = field(default_factory=dict)
 
@@ -89,15 +92,6 @@ class TrainingData:
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
-
-    @property
-    def sample_weights(self) -> torch.Tensor | None:
-        """What each labeled row weighs, 1 on average, without the factors of the classes."""
-        if self.class_weights is None:
-            return self.weights
-        factors = self.class_weights.where(self.class_weights > 0, 1)[self.labels]
-        weights = self.weights / factors
-        return weights / weights.mean()
 
     @property
     def given_prior(self) -> torch.Tensor:
@@ -140,8 +134,16 @@ def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
     if estimator.class_weight is not None:
         class_weights = weights_by_class(labels, classes, estimator.class_weight)
     weights = row_weights(labels, sample_weight, class_weights)
-    class_weights = class_weights if class_weights is None else torch.from_numpy(class_weights)
-    return TrainingData(rows, labels, classes, weights, class_weights)
+    if class_weights is None:
+        return TrainingData(rows, labels, classes, weights, weights)
+    return TrainingData(
+        rows,
+        labels,
+        classes,
+        weights,
+        row_weights(labels, sample_weight, None),
+        torch.from_numpy(class_weights),
+    )
 
 
 def read_rows(estimator, X, row_format: RowFormat, name="X"):

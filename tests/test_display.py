@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
+from sklearn.pipeline import make_pipeline
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.display import (
@@ -172,3 +173,7 @@ def test_evidence_is_drawn_as_reliability_and_held_out_curves():
     bare = ALRClassifier(max_epochs=2, evidence=False, warmup_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="evidence_ None"):
         EvidenceDisplay.from_estimator(bare)
+    with pytest.raises(ValueError, match="must be a pair of Axes"):
+        EvidenceDisplay.from_estimator(clf, ax=own[0])
+    with pytest.raises(TypeError, match=r"Of a Pipeline pass pipeline\[-1\]"):
+        EvidenceDisplay.from_estimator(make_pipeline(clf))

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import METHODS
+from scipy.sparse import csr_matrix
 from sklearn.datasets import load_digits, make_blobs, make_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
@@ -252,7 +254,7 @@ def test_counts_of_classes_are_those_of_the_noise_model(data):
     X, y, _ = data
     clf = ALRClassifier(**CALM).fit(X, y)
     table, joint = class_quality(clf).sort_index(), clf.evidence_.joint
-    np.testing.assert_array_equal(table.given, np.bincount(y))
+    np.testing.assert_allclose(table.given, np.bincount(y))
     right = joint.diagonal() / joint.sum(0) * np.bincount(y)
     np.testing.assert_allclose(table.given - table.wrong_in, right)
     wrong = table.wrong_in.sum() / len(y)
@@ -265,6 +267,60 @@ def test_what_corrects_labels_counts_its_predictions(method, data):
     criterion = method(**CALM).fit(X, y).net_.criterion_
     assert criterion.predicted.sum().item() == pytest.approx(1)
     assert criterion.class_prior.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("as_rows", [np.asarray, csr_matrix])
+def test_rows_without_a_label_are_no_evidence(as_rows, data):
+    X, y, true = data
+    rows = {"meta_X": as_rows(X[:30]), "meta_y": true[:30]}
+    clf = MetaLabelNetClassifier(**CALM)
+    clf.fit(as_rows(X[30:150]), y[30:150], **rows, unlabeled_X=as_rows(X[150:]))
+    assert clf.evidence_.n_rows == len(clf.evidence_.proba) == 120
+
+
+def test_trusted_rows_are_no_issues_and_with_none_but_them_there_is_no_evidence(data):
+    X, y, true = data
+    trusted = np.arange(300) < 60
+    given = np.where(trusted, true, y)
+    clf = MetaLabelNetClassifier(**CALM).fit(X, given, trusted=trusted)
+    assert clf.evidence_.n_rows == 240
+    assert (clf.corrected_labels_[trusted] == true[trusted]).all()
+    assert not clf.label_issues().sort_index().is_label_issue[trusted].any()
+    for weights in (None, np.where(np.arange(300) < 60, 1.0, 0.0)):
+        mask = np.ones(300, dtype=bool) if weights is None else trusted
+        clf = MetaLabelNetClassifier(**CALM).fit(X, true, weights, trusted=mask)
+        assert clf.evidence_ is None
+
+
+def test_folds_halve_the_rows_that_weigh_too():
+    labels, counted = np.zeros(100, dtype=int), np.arange(100) < 7
+    for seed in range(5):
+        folds = stratified_folds(labels, seed, counted)
+        assert abs((folds[counted] == 0).sum() - 3.5) <= 0.5
+        assert (folds == 0).sum() == 50
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_row_that_weighs_is_no_evidence_and_breaks_no_fit(method, data):
+    X, y, _ = data
+    clf = method(**CALM).fit(X, y, np.eye(300)[3])
+    assert clf.evidence_ is None
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_diverged_networks_are_no_evidence_and_it_is_told(data):
+    X, y, _ = data
+    clf = ALRClassifier(**{**CALM, "optimizer": torch.optim.SGD, "lr": 1e12})
+    with pytest.warns(ConvergenceWarning, match="Training diverged"):
+        clf.fit(X, y)
+    assert clf.evidence_ is None
+
+
+def test_a_class_of_weight_zero_counts_in_the_tables(data):
+    X, y, _ = data
+    clf = ALRClassifier(**CALM, class_weight={0: 0, 1: 1, 2: 1}).fit(X, y)
+    assert clf.evidence_.n_rows == 300
+    np.testing.assert_allclose(clf.evidence_.joint.sum(0), np.bincount(y) / 300, atol=0.01)
 
 
 def test_trusted_rows_overrule_labels_of_doubt():

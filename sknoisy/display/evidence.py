@@ -3,6 +3,7 @@
 import numpy as np
 
 from sknoisy.display.axes import BELIEVED, GIVEN, THIRD, new_axes
+from sknoisy.issues import judged
 
 BINS = 10
 
@@ -39,19 +40,19 @@ class EvidenceDisplay:
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
         """Plot the evidence of a fitted estimator; ax is a pair of Axes."""
-        evidence = getattr(estimator, "evidence_", None)
-        if evidence is None:
+        given = judged(estimator, None, None, None)[1]
+        if estimator.evidence_ is None:
             raise ValueError(
-                "estimator must be fitted with evidence=True, on 50 rows or more, got"
-                f" evidence_ None of {type(estimator).__name__}."
+                "estimator must have gathered evidence, got evidence_ None; fit it with"
+                " evidence=True, on at least 50 rows and for at least 4 epochs."
             )
-        order = np.argsort(estimator.classes_)
-        given = order[np.searchsorted(estimator.classes_, estimator.given_labels_, sorter=order)]
-        return cls(evidence, given).plot(ax=ax)
+        return cls(estimator.evidence_, given).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Plot both."""
         ax = self.ax_ = np.ravel(new_axes(ax, (9.6, 4.2), n_columns=2))
+        if len(ax) != 2:
+            raise ValueError(f"ax must be a pair of Axes, got {len(ax)}.")
         evidence, self.lines_ = self.evidence, {}
         logits = evidence.temperature * np.log(np.maximum(evidence.proba, 1e-300))
         before = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -32,7 +32,7 @@ class NoiseMatrixDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, cmap="Blues"):
-        """Plot the matrix estimated from a fitted estimator's soft labels."""
+        """Plot the matrix estimated for a fitted estimator, see `noise_transition_matrix`."""
         matrix = noise_transition_matrix(estimator)
         return cls(matrix, display_labels=estimator.classes_).plot(ax=ax, cmap=cmap)
 

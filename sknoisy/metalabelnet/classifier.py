@@ -140,7 +140,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         without: None.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
-        inversely to the labels' counts. Labels are corrected as if classes weighed the same.
+        inversely to the labels' counts.
     optimizer : class, default=torch.optim.SGD
         A torch optimizer; its parameters as ``optimizer__*``. The virtual step is a plain gradient
         step, and serves best if the real step is one too.
@@ -155,12 +155,13 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     train_split : None or skorch.dataset.ValidSplit, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
     evidence : bool, default=True
-        Whether to gather out-of-sample evidence first, at about the cost of another fit: two
-        networks, each trained on half of the rows, predict the other half. It finds the warm-up
-        (instead of a search for it), and decides whether correcting labels helps: else the network
-        is trained on the given labels to the epoch found. It calibrates `predict_proba`, and lets
-        `label_issues` rest on probabilities that have not seen the labels. False is the method as
-        published, as are fits of fewer than 50 rows or 4 epochs. Found: `evidence_`.
+        Whether to gather out-of-sample evidence first, which about doubles the time of a fit: two
+        networks, each trained on half of the rows, predict the other half. It decides whether
+        correcting labels helps: else the network is trained on the given labels to the epoch of
+        the lowest held-out loss, which is also the warm-up where that is searched for. It
+        calibrates `predict_proba`, and lets `label_issues` rest on probabilities that have not
+        seen the labels. False is the method as published, as are fits of fewer than 50 rows or 4
+        epochs. Found: `evidence_`.
     calibrate : bool, default=True
         Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
         temperature found. Predictions stay the same. Read when predicting.

@@ -166,7 +166,7 @@ class MixNeighbors(LabelCallback):
             features[batch] = found[:, : features.shape[1]]
             done = batch.stop
         if criterion.class_prior is not None:
-            criterion.predicted = predicted / predicted.sum()
+            criterion.predicted = predicted / predicted.sum() if predicted.sum() > 0 else None
         scaled = torch.zeros_like(criterion.clean_probability)
         weights = criterion.weights_of(rows)
         counted = slice(None) if weights is None or not (weights > 0).any() else weights > 0

@@ -7,6 +7,7 @@ the rows they have not seen are the evidence on which a fit rests.
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -68,10 +69,14 @@ class GoOn:
         net.optimizer_.load_state_dict(self.states[1])
 
 
-def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return the fold (n,) of each row, 0 or 1: of each class as many in either, as far as even."""
+def stratified_folds(labels: np.ndarray, seed: int, counted=None) -> np.ndarray:
+    """Return the fold (n,) of each row, 0 or 1: of each class as many in either, as far as even.
+
+    So are the rows of each class that are `counted`, bool (n,), where only some are.
+    """
     rng = np.random.RandomState(seed)
-    order = np.lexsort((rng.random_sample(len(labels)), labels))
+    counted = np.ones(len(labels), dtype=bool) if counted is None else counted
+    order = np.lexsort((rng.random_sample(len(labels)), counted, labels))
     folds = np.empty(len(labels), dtype=np.int64)
     folds[order] = (np.arange(len(labels)) + rng.randint(FOLDS)) % FOLDS
     return folds
@@ -79,7 +84,8 @@ def stratified_folds(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def can_cross_fit(data, recipe: NetRecipe) -> bool:
     """Return whether there are enough rows and epochs to train on halves."""
-    return len(data.labels) >= FEWEST_ROWS and recipe.max_epochs >= FEWEST_EPOCHS
+    n_rows = len(data.labels) if data.weights is None else (data.weights > 0).sum()
+    return n_rows >= FEWEST_ROWS and recipe.max_epochs >= FEWEST_EPOCHS
 
 
 def _split(held_out, dataset, y=None):
@@ -119,7 +125,7 @@ def plan_fit(
 
 def gather_evidence(
     search: WarmupSearch, make_labels: Callable[[WarmupSearch], LabelCallback]
-) -> tuple[Evidence, LabelCallback]:
+) -> tuple[Evidence | None, LabelCallback]:
     """Cross-fit the networks of a fit, which also finds the warm-up.
 
     Parameters
@@ -131,12 +137,14 @@ def gather_evidence(
 
     Returns
     -------
-    evidence : Evidence
+    evidence : Evidence or None
+        None where the networks diverged, or all but a few rows are trusted.
     labels : LabelCallback
         The method's callback, not used yet.
     """
-    recipe, data, rng = search.recipe, search.data, np.random.RandomState(search.seed)
-    folds = stratified_folds(data.labels, rng.randint(MAX_SEED))
+    recipe, data, rng = search.recipe, _labeled(search.data), np.random.RandomState(search.seed)
+    counted = None if data.weights is None else data.weights.numpy() > 0
+    folds = stratified_folds(data.labels, rng.randint(MAX_SEED), counted)
     seeds = [rng.randint(MAX_SEED) for _ in range(FOLDS)]
     held_out = [np.flatnonzero(folds == k) for k in range(FOLDS)]
     nets = [
@@ -145,10 +153,11 @@ def gather_evidence(
     begins = search.found = best_epoch(mean_losses(nets))
     labels, given = make_labels(search), torch.from_numpy(data.labels)
     weights, seen = data.sample_weights, labels.always_seen()
-    if len(seen):
-        weights = torch.ones(len(data.labels)) if weights is None else weights.clone()
-        weights[torch.from_numpy(seen)] = 0
+    weights = torch.ones(len(given)) if weights is None else weights.clone()
+    weights[torch.from_numpy(seen)] = 0
     logits = _logits(recipe, data, held_out, nets, data.given_prior)
+    if (weights > 0).sum() < FEWEST_ROWS or not logits.isfinite().all():
+        return None, labels
     plain = fit_noise_model(logits, given, weights)
     prior = plain.class_prior if data.class_weights is None else data.given_prior
     corrected_nets = [
@@ -156,13 +165,22 @@ def gather_evidence(
         for rows, seed, net in zip(held_out, seeds, nets, strict=True)
     ]
     logits = _logits(recipe, data, held_out, corrected_nets, prior)
+    if not logits.isfinite().all():
+        return None, labels
     corrected = fit_noise_model(logits, given, weights)
     losses = mean_losses(nets), mean_losses(corrected_nets)
     has_trusted = labels.trusted is not None
     evidence = compare(
         plain, corrected, given, weights, begins, losses, has_trusted_rows=has_trusted
     )
+    evidence.proba[seen] = np.eye(recipe.n_classes)[data.labels[seen]]  # known to be right
     return evidence, labels
+
+
+def _labeled(data):
+    """Return the training data without rows that have no label."""
+    n_labels = len(data.labels)
+    return data if data.X.shape[0] == n_labels else replace(data, X=data.X[np.arange(n_labels)])
 
 
 def _train_plain(recipe, data, held_out, seed):
@@ -225,7 +243,8 @@ def _logits(recipe, data, held_out, nets, prior) -> Tensor:
     if data.class_weights is None:
         return logits
     weights = data.sample_weights
+    weights = torch.ones(len(logits)) if weights is None else weights
     for _ in range(PRIOR_STEPS):
-        predicted = weights @ logits.softmax(dim=1) / weights.sum()
+        predicted = weights.double() @ logits.softmax(dim=1) / weights.sum()
         logits = shift_prior(logits, predicted, prior)
     return logits

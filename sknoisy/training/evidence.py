@@ -21,7 +21,7 @@ class Evidence:
     Attributes
     ----------
     n_rows : int
-        Rows with a given label, each held out once.
+        Rows that were held out, each once: with a given label, a weight, and not trusted.
     warmup_epochs : int
         Epochs of plain training to the lowest loss on held-out rows.
     agreement_plain, agreement_corrected : float
@@ -45,7 +45,8 @@ class Evidence:
     joint : ndarray of shape (n_classes, n_classes)
         Estimated fraction of the rows of each class (row) with each given label (column).
     proba : ndarray of shape (n_rows, n_classes)
-        Out-of-sample class probabilities, calibrated, which have not seen the row's label.
+        Out-of-sample class probabilities, calibrated, which have not seen the row's label; of
+        trusted rows that label.
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
     """
@@ -102,7 +103,7 @@ class Evidence:
         decision = "labels were corrected" if self.is_corrected else "labels were left as given"
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
-            ("warm-up, epochs", f"{self.warmup_epochs}"),
+            ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
             ("held-out labels predicted, plain", f"{self.agreement_plain:.1%}"),
             (
                 "held-out labels predicted, corrected",
@@ -143,7 +144,7 @@ def compare(
     log_loss = torch.nn.functional.cross_entropy(chosen.logits, given, reduction="none")
     agreement = _paired(hits[0], weights)[0]
     return Evidence(
-        n_rows=len(given),
+        n_rows=len(given) if weights is None else int((weights > 0).sum()),
         warmup_epochs=warmup_epochs,
         agreement_plain=agreement,
         agreement_corrected=agreement + difference,

@@ -94,18 +94,19 @@ class SoftTargetLoss(nn.Module):
         table = self.targets.new_zeros(len(rows), self.targets.shape[1])
         return table.scatter_(1, labels[:, None], is_given[:, None].to(table.dtype))
 
-    def count_predictions(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return how often each class (C,) is predicted for rows (B,), counted as they weigh.
-
-        Without the factors of their classes.
-        """
-        proba, weights = at_least_float32(logits).softmax(dim=1), self.weights_of(rows)
+    def sample_weights_of(self, rows: Tensor) -> Tensor:
+        """Return the weights (B,) of given rows, without the factors of their classes."""
+        weights = self.weights_of(rows)
         if weights is None:
-            return proba.sum(dim=0)
-        if self.class_weights is not None:
-            factors = self.class_weights.where(self.class_weights > 0, 1)
-            weights = weights / factors[self.given[rows]]
-        return weights.to(proba) @ proba
+            return torch.ones_like(self.targets[rows, 0])
+        if self.class_weights is None:
+            return weights
+        return weights / self.class_weights.where(self.class_weights > 0, 1)[self.given[rows]]
+
+    def count_predictions(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return how often each class (C,) is predicted for rows (B,), counted as they weigh."""
+        proba = at_least_float32(logits).softmax(dim=1)
+        return self.sample_weights_of(rows).to(proba) @ proba
 
     def as_labels(self, logits: Tensor) -> Tensor:
         """Return logits (B, C) as they judge and correct labels.
@@ -134,8 +135,7 @@ class SoftTargetLoss(nn.Module):
         if kept >= 1:
             return
         order = rows[self.targets[rows, self.given[rows]].argsort()]
-        weights = self.weights_of(order)
-        weights = torch.ones_like(self.targets[order, 0]) if weights is None else weights
+        weights = self.sample_weights_of(order)
         is_beyond = weights.cumsum(dim=0) > kept * weights.sum()
         reverted = order[is_beyond | (weights == 0)]
         self.targets[reverted] = 0
