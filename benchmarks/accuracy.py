@@ -169,7 +169,8 @@ def run(name, noise, method, seed, folder):
     start = perf_counter()
     clf.fit(X, labels, **fit_params)
     seconds = perf_counter() - start
-    found = measures(clf.predict_proba(X_test), clf.classes_, data.y_test)
+    classes = getattr(clf, "classes_", np.unique(labels))  # cleanlab's wrapper has none
+    found = measures(clf.predict_proba(X_test), classes, data.y_test)
     return dict(zip(COLUMNS, (name, noise, method, seed, *found, seconds), strict=True))
 
 

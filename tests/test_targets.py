@@ -85,6 +85,13 @@ def test_what_class_weights_do_to_predictions_is_taken_back_to_the_prior():
     torch.testing.assert_close(shifted, odds / odds.sum(1, keepdim=True))
 
 
+def test_a_class_of_weight_zero_is_not_lifted():
+    logits, weights = torch.randn(6, 2), torch.tensor([1.0, 0.0])
+    criterion = SoftTargetLoss(torch.eye(2), torch.ones(2), weights, torch.tensor([0.5, 0.5]))
+    criterion.predicted = torch.tensor([0.5, 0.01])
+    torch.testing.assert_close(criterion.as_labels(logits), logits)
+
+
 def test_predictions_are_counted_as_their_rows_weigh_without_class_weights():
     class_weights, weights = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 3.0, 0.0])
     criterion = SoftTargetLoss(torch.eye(2)[[0, 1, 1]], weights, class_weights)

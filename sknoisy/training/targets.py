@@ -117,9 +117,10 @@ class SoftTargetLoss(nn.Module):
         logits = at_least_float32(logits)
         if self.class_prior is None or self.predicted is None:
             return logits
-        prior = self.class_prior
         if self.class_weights is None:
-            prior = torch.maximum(prior, self.predicted)
+            prior = torch.maximum(self.class_prior, self.predicted)
+        else:  # what weighs nothing is not aimed at
+            prior = self.class_prior.where(self.class_weights > 0, self.predicted)
         return shift_prior(logits, self.predicted, prior)
 
     def lost_classes(self) -> list[int]:
