@@ -276,9 +276,9 @@ def summary(rows, sets):
         rank = f"{ranks[:, ranked.index(method)].mean():.1f}" if method in ranked else "-"
         closed = 100 * (column[method] - column[BASELINE]).sum() / gap.sum()
         worst = "-"
-        if method in OURS:
-            peers = np.max([column[peer] for peer in peers_of(method) if peer in column], axis=0)
-            worst = f"{(peers - column[method]).max():.1f}"
+        peers = [column[peer] for peer in peers_of(method) if peer in column]
+        if method in OURS and peers:
+            worst = f"{(np.max(peers, axis=0) - column[method]).max():.1f}"
         seconds = np.median([row["seconds"] for row in rows if row["method"] == method])
         log_loss, error = (values[methods.index(method)] for values in probabilities)
         cells = f"{column[method].mean():.1f}", rank, f"{closed:.0f}", worst
