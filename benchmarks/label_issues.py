@@ -1,4 +1,4 @@
-"""How well wrong labels are found: our scores and soft labels against cleanlab's.
+"""How well wrong labels are found: our scores and tables against cleanlab's.
 
 First, published cross-validated probabilities with votes of five people on the labels: average
 precision for the labels that fewer than three of five confirmed, and the precision among as many

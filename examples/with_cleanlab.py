@@ -1,4 +1,4 @@
-"""cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads its soft labels.
+"""cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads its evidence.
 
 Prints test accuracy alone and in CleanLearning, and how far the tables of issues agree. Needs
 cleanlab: pip install cleanlab
@@ -34,5 +34,5 @@ try:
 except ImportError:
     print("Datalab needs             pip install 'cleanlab[datalab]'")
 else:
-    lab.find_issues(pred_probs=clf.soft_labels_, issue_types={"label": {}})
-    print(f"Datalab on soft_labels_    {lab.get_issues('label')['is_label_issue'].sum():>4} issues")
+    lab.find_issues(pred_probs=clf.evidence_.proba, issue_types={"label": {}})
+    print(f"Datalab on evidence_.proba {lab.get_issues('label')['is_label_issue'].sum():>4} issues")

@@ -79,10 +79,10 @@ class RefineLabels(LabelCallback):
     @torch.no_grad()
     def before_loss(self, net, logits, rows):
         """Blend the predictions (B, C) of the rows (B,) into their soft labels."""
-        criterion = net.criterion_
-        if criterion.class_prior is not None:
+        criterion, epoch = net.criterion_, len(net.history)
+        if criterion.class_prior is not None and epoch >= self.warmup_epochs:
             self.predictions_.append(criterion.count_predictions(logits, rows))
-        if len(net.history) > self.warmup_epochs:
+        if epoch > self.warmup_epochs:
             table = criterion.targets
             predicted = criterion.as_labels(logits).softmax(dim=1)
             table[rows] = blend(table[rows], predicted, self.momentum)

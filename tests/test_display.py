@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.pipeline import make_pipeline
 
-from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.display import (
     EvidenceDisplay,
     LabelIssuesDisplay,
@@ -177,3 +177,15 @@ def test_evidence_is_drawn_as_reliability_and_held_out_curves():
         EvidenceDisplay.from_estimator(clf, ax=own[0])
     with pytest.raises(TypeError, match=r"Of a Pipeline pass pipeline\[-1\]"):
         EvidenceDisplay.from_estimator(make_pipeline(clf))
+
+
+@pytest.mark.evidence
+def test_trusted_rows_are_left_out_of_the_reliability_diagram():
+    X, y = make_blobs(200, centers=3, random_state=1)
+    trusted, given = np.arange(200) < 50, symmetric_noise(y, 0.2, random_state=0)
+    given = np.where(trusted, y, given)
+    clf = MetaLabelNetClassifier(max_epochs=8, random_state=0).fit(X, given, trusted=trusted)
+    found = clf.evidence_
+    expected = reliability_curve(found.proba[50:] @ found.transition, given[50:])
+    line = EvidenceDisplay.from_estimator(clf).lines_["after"]
+    np.testing.assert_allclose(line.get_xydata().T, expected)

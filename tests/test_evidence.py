@@ -106,15 +106,15 @@ def test_the_table_that_foretells_held_out_labels_better_is_chosen():
     logits, _, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
-    curves = np.array([2.0, 1.0]), np.array([2.0, 1.0, 0.5])
-    assert compare(bad, good, given, None, 5, curves).is_corrected
-    worse = compare(good, bad, given, None, 5, curves)
+    curves, ones = (np.array([2.0, 1.0]), np.array([2.0, 1.0, 0.5])), torch.ones(2000)
+    assert compare(bad, good, given, ones, 5, curves).is_corrected
+    worse = compare(good, bad, given, ones, 5, curves)
     assert not worse.is_corrected
     assert worse.gain < -worse.gain_error < 0
     assert worse.agreement_plain == pytest.approx(
         (logits.argmax(1) == given).double().mean().item()
     )
-    same = compare(good, good, given, None, 5, curves)
+    same = compare(good, good, given, ones, 5, curves)
     assert same.is_corrected  # ties correct
     assert same.gain == 0
     assert "decision" in str(worse)
@@ -284,6 +284,7 @@ def test_trusted_rows_are_no_issues_and_with_none_but_them_there_is_no_evidence(
     given = np.where(trusted, true, y)
     clf = MetaLabelNetClassifier(**CALM).fit(X, given, trusted=trusted)
     assert clf.evidence_.n_rows == 240
+    np.testing.assert_array_equal(clf.evidence_.is_held_out, ~trusted)
     assert (clf.corrected_labels_[trusted] == true[trusted]).all()
     assert not clf.label_issues().sort_index().is_label_issue[trusted].any()
     for weights in (None, np.where(np.arange(300) < 60, 1.0, 0.0)):
@@ -328,7 +329,7 @@ def test_trusted_rows_overrule_labels_of_doubt():
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
     curves = np.array([1.0]), np.array([1.0])
-    found = compare(good, bad, given, None, 1, curves, has_trusted_rows=True)
+    found = compare(good, bad, given, torch.ones(2000), 1, curves, has_trusted_rows=True)
     assert found.gain < -found.gain_error
     assert found.is_corrected
     assert found.temperature == bad.temperature

@@ -54,15 +54,16 @@ class EvidenceDisplay:
         if len(ax) != 2:
             raise ValueError(f"ax must be a pair of Axes, got {len(ax)}.")
         evidence, self.lines_ = self.evidence, {}
-        logits = evidence.temperature * np.log(np.maximum(evidence.proba, 1e-300))
+        held_out = evidence.is_held_out
+        logits = evidence.temperature * np.log(np.maximum(evidence.proba[held_out], 1e-300))
         before = np.exp(logits - logits.max(axis=1, keepdims=True))
         before /= before.sum(axis=1, keepdims=True)
         ax[0].plot([0, 1], [0, 1], color=THIRD, linewidth=1)
-        after = evidence.proba @ evidence.transition
+        after = evidence.proba[held_out] @ evidence.transition
         tables = [("before", before, GIVEN, "as they are")]
         tables += [("after", after, BELIEVED, "by the noise model")]
         for name, proba, color, label in tables:
-            x, y = reliability_curve(proba, self.given)
+            x, y = reliability_curve(proba, self.given[held_out])
             (self.lines_[name],) = ax[0].plot(x, y, "o-", color=color, label=label, linewidth=2)
         ax[0].set(
             xlabel="probability of the predicted label",

@@ -160,7 +160,8 @@ class MixNeighbors(LabelCallback):
             logits, found = pass_through(net, X, self.layer_)
             judging = criterion.as_labels(logits)
             losses[batch] = label_losses(judging, criterion.targets[rows[batch]])
-            predicted += criterion.count_predictions(logits, rows[batch])
+            if criterion.class_prior is not None:
+                predicted += criterion.count_predictions(logits, rows[batch])
             if features is None:
                 features = found.new_empty(size, found.shape[1] if self.neighbors == "all" else 0)
             features[batch] = found[:, : features.shape[1]]

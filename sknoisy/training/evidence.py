@@ -20,8 +20,8 @@ class Evidence:
 
     Attributes
     ----------
-    n_rows : int
-        Rows that were held out, each once: with a given label, a weight, and not trusted.
+    is_held_out : ndarray of bool of shape (n_samples,)
+        The rows that tell something: of positive weight, and not trusted.
     warmup_epochs : int
         Epochs of plain training to the lowest loss on held-out rows.
     agreement_plain, agreement_corrected : float
@@ -44,14 +44,14 @@ class Evidence:
         noise model with temperature and transition matrix.
     joint : ndarray of shape (n_classes, n_classes)
         Estimated fraction of the rows of each class (row) with each given label (column).
-    proba : ndarray of shape (n_rows, n_classes)
+    proba : ndarray of shape (n_samples, n_classes)
         Out-of-sample class probabilities, calibrated, which have not seen the row's label; of
         trusted rows that label.
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
     """
 
-    n_rows: int
+    is_held_out: np.ndarray
     warmup_epochs: int
     agreement_plain: float
     agreement_corrected: float
@@ -66,6 +66,11 @@ class Evidence:
     proba: np.ndarray
     losses_plain: np.ndarray
     losses_corrected: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that were held out, each once."""
+        return int(self.is_held_out.sum())
 
     @property
     def noise_rate(self) -> float:
@@ -126,7 +131,7 @@ def compare(
     plain: NoiseModel,
     corrected: NoiseModel,
     given: Tensor,
-    weights: Tensor | None,
+    weights: Tensor,
     warmup_epochs: int,
     losses: tuple[np.ndarray, np.ndarray],
     *,
@@ -134,7 +139,8 @@ def compare(
 ) -> Evidence:
     """Return what the noise models of plain and corrected nets tell of the given labels (n,).
 
-    `losses` are those of held-out labels after each epoch, plain and corrected.
+    Each label counts as it weighs (n,); `losses` are those of held-out labels after each epoch,
+    plain and corrected.
     """
     gain, gain_error = _paired(corrected.log_likelihood - plain.log_likelihood, weights)
     hits = [(model.logits.argmax(dim=1) == given).double() for model in (plain, corrected)]
@@ -144,7 +150,7 @@ def compare(
     log_loss = torch.nn.functional.cross_entropy(chosen.logits, given, reduction="none")
     agreement = _paired(hits[0], weights)[0]
     return Evidence(
-        n_rows=len(given) if weights is None else int((weights > 0).sum()),
+        is_held_out=weights.numpy() > 0,
         warmup_epochs=warmup_epochs,
         agreement_plain=agreement,
         agreement_corrected=agreement + difference,
@@ -162,10 +168,9 @@ def compare(
     )
 
 
-def _paired(values: Tensor, weights: Tensor | None) -> tuple[float, float]:
+def _paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
     """Return the weighted mean of values (n,), and its standard error."""
-    weights = torch.ones_like(values) if weights is None else weights.to(values)
-    total = weights.sum()
+    weights, total = weights.to(values), weights.sum().to(values)
     mean = (weights * values).sum() / total
     error = (weights.square() * (values - mean).square()).sum().sqrt() / total
     return mean.item(), error.item()
