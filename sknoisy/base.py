@@ -317,7 +317,7 @@ def warn_of_outcome(net, evidence, classes) -> None:
         warn(
             "Labels were left as given: correcting them makes labels of held-out rows less likely,"
             f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
-            f" on the given labels for {evidence.warmup_epochs} epochs; see evidence_."
+            f" on the given labels for {evidence.plain_epochs} epochs; see evidence_."
         )
     if net.interrupted_:
         warn(

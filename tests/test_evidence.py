@@ -1,7 +1,9 @@
 """Out-of-sample evidence: rows are judged by networks that have not seen them."""
 
+import contextlib
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import load_digits, make_blobs, make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
+from skorch.history import History
+from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
@@ -19,7 +23,7 @@ from sknoisy.storage.checkpoint import CheckpointFolder
 from sknoisy.training import cross_fit
 from sknoisy.training.cross_fit import stratified_folds
 from sknoisy.training.evidence import compare
-from sknoisy.training.noise_model import fit_noise_model
+from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 
 pytestmark = [
     pytest.mark.evidence,
@@ -93,6 +97,49 @@ def test_logits_shifted_by_row_are_the_same_and_separated_rows_keep_a_temperatur
     assert 0.1 < fit_noise_model(perfect, given).temperature < 1
 
 
+def test_the_calibrated_loss_is_the_lowest_of_any_temperature():
+    logits, classes, _ = drawn(600, 4, uniform(0.0, 4), 2.5)
+    weights = torch.arange(600) % 3
+    for k in (0, 1):  # calibrated logits have nothing to gain
+        loss, log_beta = calibrated_loss(logits.float(), classes, weights, 0.5 * k)
+        grid = torch.linspace(-2, 1, 301, dtype=torch.float64).exp()
+        repeated = logits.repeat_interleave(weights, 0), classes.repeat_interleave(weights)
+        losses = [cross_entropy(beta * repeated[0], repeated[1]).item() for beta in grid]
+        assert loss == pytest.approx(min(losses), abs=1e-3)
+        assert np.exp(-log_beta) == pytest.approx(2.5, rel=0.2)
+
+
+def trained_past(losses, scales, patience, limit):
+    """KeepBest after epochs of these losses, whose logits are right, or wrong, times a scale."""
+    given = torch.arange(60) % 3
+    right = torch.eye(3)[given] - 1.5 * torch.eye(3)[(given + torch.arange(60) // 45) % 3]
+    net = SimpleNamespace(
+        history=History(), criterion_=SimpleNamespace(given=given, weights_of=lambda rows: None)
+    )
+    state = SimpleNamespace(state_dict=lambda: {"epoch": torch.tensor(len(net.history))})
+    net.module_ = net.optimizer_ = state
+    keep = cross_fit.KeepBest(patience, limit)
+    keep.on_train_begin(net)
+    with contextlib.suppress(KeyboardInterrupt):
+        for loss, scale in zip(losses, scales, strict=True):
+            net.history.new_epoch()
+            net.history.record("valid_loss", loss)
+            noise = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+            for rows in torch.arange(60).flip(0).split(25):
+                keep.on_batch_end(net, (None, rows), y_pred=(right + scale * noise)[rows])
+            keep.on_epoch_end(net)
+    return [int(states[0]["epoch"]) for states in keep.states_], len(net.history)
+
+
+def test_plain_training_ends_when_held_out_rows_tell_nothing_more():
+    rising, blur = [3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [4, 3, 2, 1, 2, 3, 3, 3]
+    assert trained_past(rising, blur, 3, 8) == ([2, 4], 7)
+    assert trained_past(rising, blur, 2, 8) == ([2, 4], 6)
+    assert trained_past(rising, blur, 1, 8) == ([2, 4], 5)
+    assert trained_past([3.0, 2.0, 1.0, 0.5], [1, 2, 3, 4], 9, 2) == ([2, 1], 4)
+    assert trained_past([np.nan] * 3, [1, 2, 3], 9, 3) == ([1, 1], 3)
+
+
 def test_folds_halve_each_class():
     labels = np.repeat([0, 1, 2], [400, 31, 2])
     for seed in range(5):
@@ -107,14 +154,14 @@ def test_the_table_that_foretells_held_out_labels_better_is_chosen():
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
     curves, ones = (np.array([2.0, 1.0]), np.array([2.0, 1.0, 0.5])), torch.ones(2000)
-    assert compare(bad, good, given, ones, 5, curves).is_corrected
-    worse = compare(good, bad, given, ones, 5, curves)
+    assert compare(bad, good, given, ones, (5, 7), curves).is_corrected
+    worse = compare(good, bad, given, ones, (5, 7), curves)
     assert not worse.is_corrected
     assert worse.gain < -worse.gain_error < 0
     assert worse.agreement_plain == pytest.approx(
         (logits.argmax(1) == given).double().mean().item()
     )
-    same = compare(good, good, given, ones, 5, curves)
+    same = compare(good, good, given, ones, (5, 7), curves)
     assert same.is_corrected  # ties correct
     assert same.gain == 0
     assert "decision" in str(worse)
@@ -131,7 +178,7 @@ def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatc
     X, y, _ = data
     trained, judged = [], []
 
-    class Watch(cross_fit.KeepBestState):
+    class Watch(cross_fit.KeepBest):
         def on_epoch_begin(self, net, dataset_train=None, **kwargs):
             trained.append(set(dataset_train.indices.tolist()))
 
@@ -141,7 +188,7 @@ def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatc
         judged.append([set(rows.tolist()) for rows in held_out])
         return logits_of(recipe, data, held_out, nets, prior)
 
-    monkeypatch.setattr(cross_fit, "KeepBestState", Watch)
+    monkeypatch.setattr(cross_fit, "KeepBest", Watch)
     monkeypatch.setattr(cross_fit, "_logits", spy)
     ALRClassifier(**CALM).fit(X, y)
     for folds in judged:
@@ -166,7 +213,9 @@ def test_the_evidence_of_a_fit(method, data):
         "MetaLabelNetClassifier",
         "ToyClassifier",
     )
-    assert clf.n_iter_ == (12 if found.is_corrected else found.warmup_epochs)
+    assert 1 <= found.warmup_epochs <= 6
+    assert found.warmup_epochs <= found.plain_epochs <= 12
+    assert clf.n_iter_ == (12 if found.is_corrected else found.plain_epochs)
     assert noise_rate(clf) == found.noise_rate
     np.testing.assert_array_equal(noise_transition_matrix(clf), found.transition)
     twin = pickle.loads(pickle.dumps(clf))
@@ -329,7 +378,7 @@ def test_trusted_rows_overrule_labels_of_doubt():
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
     curves = np.array([1.0]), np.array([1.0])
-    found = compare(good, bad, given, torch.ones(2000), 1, curves, has_trusted_rows=True)
+    found = compare(good, bad, given, torch.ones(2000), (1, 1), curves, has_trusted_rows=True)
     assert found.gain < -found.gain_error
     assert found.is_corrected
     assert found.temperature == bad.temperature
@@ -380,7 +429,7 @@ def test_labels_that_correcting_would_harm_are_left_and_it_is_told(data, monkeyp
         with pytest.warns(UserWarning, match="Labels were left as given"):
             clf.fit(X, y)
         assert not clf.evidence_.is_corrected
-        assert clf.n_iter_ == clf.evidence_.warmup_epochs
+        assert clf.n_iter_ == clf.evidence_.plain_epochs
         if method.__name__ in ("ALRClassifier", "SyntheticMixClassifier"):
             np.testing.assert_array_equal(clf.soft_labels_, np.eye(3)[y])
 
@@ -425,6 +474,24 @@ def test_evidence_is_saved_and_outlives_a_killed_fit(method, data, tmp_path):
     loaded = method.load(tmp_path / "clf")
     np.testing.assert_array_equal(loaded.predict_proba(X), whole.predict_proba(X))
     assert str(loaded.evidence_) == str(whole.evidence_)
+
+
+@pytest.mark.slow
+def test_a_net_that_does_not_memorize_is_trained_past_the_lowest_loss():
+    X, y = make_classification(
+        600,
+        12,
+        n_informative=10,
+        n_redundant=0,
+        n_classes=8,
+        n_clusters_per_class=1,
+        random_state=0,
+    )
+    given = symmetric_noise(y, 0.1, random_state=0)
+    found = ALRClassifier(random_state=0).fit(X, given).evidence_
+    assert found.plain_epochs > found.warmup_epochs
+    losses = found.losses_plain
+    assert losses[found.warmup_epochs - 1] == losses[: len(found.losses_corrected) // 2].min()
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ class EvidenceDisplay:
     label, in 10 bins that hold as many rows; on the diagonal probabilities are calibrated. Drawn
     for the networks as they are, and for the noise model, whose probabilities of *given* labels
     need no clean ones to be judged. Right: held-out cross-entropy of plain and of corrected
-    training. Use `from_estimator`.
+    training; dotted the epochs at which the former was kept. Use `from_estimator`.
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ class EvidenceDisplay:
             (self.lines_[name],) = ax[1].plot(
                 epochs, losses, style, color=color, label=name, linewidth=2
             )
-        ax[1].axvline(evidence.warmup_epochs, color=THIRD, linewidth=1, linestyle=":")
+        for epoch in {evidence.warmup_epochs, evidence.plain_epochs}:
+            ax[1].axvline(epoch, color=THIRD, linewidth=1, linestyle=":")
         ax[1].set(xlabel="epoch", ylabel="loss of held-out labels, nats")
         for axes in ax:
             axes.legend(frameon=False)

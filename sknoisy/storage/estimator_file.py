@@ -233,4 +233,6 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
     evidence = None
     if document["format"] > 1:  # before, other things were known of it
         evidence = join_state(document["evidence"], part("evidence."))
+        if evidence and document["format"] == 2:
+            evidence["plain_epochs"] = evidence["warmup_epochs"]
     return row_format, Evidence.from_state(evidence) if evidence else None

@@ -16,7 +16,7 @@ from torch import nn
 
 from sknoisy.storage.atomic import write_whole
 
-FORMAT = 2
+FORMAT = 3
 
 
 def import_path(value) -> str:

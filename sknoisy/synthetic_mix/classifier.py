@@ -92,8 +92,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     evidence : bool, default=True
         Whether to gather out-of-sample evidence first, which about doubles the time of a fit: two
         networks, each trained on half of the rows, predict the other half. It decides whether
-        correcting labels helps: else the network is trained on the given labels to the epoch of
-        the lowest held-out loss, which is also the warm-up where that is searched for. It
+        correcting labels helps: else the network is trained on the given labels alone, for the
+        epochs that foretell held-out labels best. It finds the warm-up where that is searched for,
         calibrates `predict_proba`, and lets `label_issues` rest on probabilities that have not
         seen the labels. False is the method as published, as are fits of fewer than 50 rows or 4
         epochs. Found: `evidence_`.

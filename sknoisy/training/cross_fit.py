@@ -12,15 +12,16 @@ from functools import partial
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback
+from skorch.utils import to_device
 from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32, shift_prior
 from sknoisy.training.data import RowDataset
-from sknoisy.training.evidence import Evidence, compare
+from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.noise_model import fit_noise_model
+from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.seeds import MAX_SEED, seeded
 from sknoisy.training.warmup_search import (
@@ -35,19 +36,52 @@ FEWEST_ROWS, FEWEST_EPOCHS = 50, 4  # below it halves say nothing
 PRIOR_STEPS = 20  # until a prior is met: what is predicted moves less than it is shifted
 
 
-class KeepBestState(Callback):
-    """Keep the network and the optimizer as they were at the lowest loss on held-out rows."""
+class KeepBest(Callback):
+    """Train until held-out rows tell nothing more; keep the net at two epochs.
+
+    At the lowest loss, where memorization begins, and at the lowest loss once the temperature is
+    right: confidence that grows faster than knowledge ends the first, but can be mended. Stop when
+    neither has fallen for as many epochs as `patience` (E. Berta, D. Holzmüller, M. I.
+    Jordan, F. Bach, "Rethinking Early Stopping: Refine, Then Calibrate", arXiv 2501.19195, 2025).
+
+    Parameters
+    ----------
+    patience : int
+        Epochs.
+    limit : int
+        The last epoch at which the lowest loss may be.
+    """
+
+    def __init__(self, patience, limit):
+        self.patience = patience
+        self.limit = limit
 
     def on_train_begin(self, net, **kwargs):
         """Forget an earlier training."""
-        self.loss_, self.state_ = np.inf, None
+        self.lowest_, self.states_, self.epochs_ = [np.inf] * 2, [None] * 2, [0] * 2
+        self.batches_, self.log_beta_ = [], 0.0
+
+    def on_batch_end(self, net, batch, training=False, y_pred=None, **kwargs):
+        """Gather the logits of held-out rows."""
+        if not training:
+            self.batches_.append((y_pred.detach(), to_device(batch[1], y_pred.device)))
 
     def on_epoch_end(self, net, **kwargs):
-        """Keep the state if no epoch was as good; the first one in any case."""
-        loss = net.history[-1, "valid_loss"]
-        if self.state_ is None or loss < self.loss_:
-            self.loss_ = loss if np.isfinite(loss) else np.inf
-            self.state_ = deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+        """Keep a state if no epoch was as good; the first one in any case."""
+        logits, rows = map(torch.cat, zip(*self.batches_, strict=True))
+        self.batches_ = []
+        given, weights = net.criterion_.given[rows], net.criterion_.weights_of(rows)
+        calibrated, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
+        net.history.record("calibrated_loss", calibrated)
+        epoch, state = len(net.history), None
+        plain = net.history[-1, "valid_loss"] if epoch <= self.limit else np.inf
+        for k, loss in enumerate((plain, calibrated)):
+            if self.states_[k] is None or loss < self.lowest_[k]:
+                state = state or deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+                self.lowest_[k] = loss if np.isfinite(loss) else np.inf
+                self.states_[k], self.epochs_[k] = state, epoch
+        if epoch - max(self.epochs_) >= self.patience:
+            raise KeyboardInterrupt  # as skorch's own callbacks end a training
 
 
 class GoOn:
@@ -120,7 +154,7 @@ def plan_fit(
         labels = make_labels(search)
     if evidence is None or evidence.is_corrected:
         return labels, search.max_epochs, evidence
-    return labels.without_correction(evidence.warmup_epochs), evidence.warmup_epochs, evidence
+    return labels.without_correction(evidence.plain_epochs), evidence.plain_epochs, evidence
 
 
 def gather_evidence(
@@ -150,28 +184,38 @@ def gather_evidence(
     nets = [
         _train_plain(recipe, data, rows, seed) for rows, seed in zip(held_out, seeds, strict=True)
     ]
-    begins = search.found = best_epoch(mean_losses(nets))
+    begins = search.found = best_epoch(mean_losses(nets)[: half_of(recipe)])
     labels, given = make_labels(search), torch.from_numpy(data.labels)
     weights, seen = data.sample_weights, labels.always_seen()
     weights = torch.ones(len(given)) if weights is None else weights.clone()
     weights[torch.from_numpy(seen)] = 0
-    logits = _logits(recipe, data, held_out, nets, data.given_prior)
+    logits_of = partial(_logits, recipe, data, held_out)
+    logits = logits_of(nets, data.given_prior)
     if (weights > 0).sum() < FEWEST_ROWS or not logits.isfinite().all():
         return None, labels
-    plain = fit_noise_model(logits, given, weights)
+    plain, plain_epochs = fit_noise_model(logits, given, weights), begins
+    ends = best_epoch(mean_losses(nets, "calibrated_loss"))
+    if ends > begins:
+        for net in nets:
+            net.module_.load_state_dict(net.later_state_)
+        later = fit_noise_model(logits_of(nets, data.given_prior), given, weights)
+        gain, error = likelihood_gain(later, plain, weights)
+        if gain > error:
+            plain, plain_epochs = later, ends
     prior = plain.class_prior if data.class_weights is None else data.given_prior
     corrected_nets = [
         _train_on(recipe, data, rows, seed, net, begins, labels.fresh(), prior)
         for rows, seed, net in zip(held_out, seeds, nets, strict=True)
     ]
-    logits = _logits(recipe, data, held_out, corrected_nets, prior)
+    logits = logits_of(corrected_nets, prior)
     if not logits.isfinite().all():
         return None, labels
     corrected = fit_noise_model(logits, given, weights)
     losses = mean_losses(nets), mean_losses(corrected_nets)
     has_trusted = labels.trusted is not None
+    epochs = begins, plain_epochs
     evidence = compare(
-        plain, corrected, given, weights, begins, losses, has_trusted_rows=has_trusted
+        plain, corrected, given, weights, epochs, losses, has_trusted_rows=has_trusted
     )
     evidence.proba[seen] = np.eye(recipe.n_classes)[data.labels[seen]]  # known to be right
     return evidence, labels
@@ -185,31 +229,34 @@ def _labeled(data):
 
 def _train_plain(recipe, data, held_out, seed):
     """Return a net trained on the given labels of all rows but `held_out`, at its best epoch."""
-    keep = KeepBestState()
     with seeded(seed, recipe.device):
         net = recipe.search_net(
             recipe.criterion(data),
             [
-                ("keep", keep),
-                ("stop", EarlyStopping(patience=patience_of(recipe))),
+                ("keep", KeepBest(patience_of(recipe), half_of(recipe))),
                 *recipe.augment(),
                 *GivenLabels().with_companions(),
             ],
-            max_epochs=max(1, recipe.max_epochs // 2),
+            max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
         )
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
         raise KeyboardInterrupt
-    net.states_ = dict(net.callbacks_)["keep"].state_
+    net.states_, (net.later_state_, _) = dict(net.callbacks_)["keep"].states_
     net.module_.load_state_dict(net.states_[0])
     return net
 
 
-def mean_losses(nets) -> np.ndarray:
+def half_of(recipe) -> int:
+    """Return half of a fit's epochs, at least 1: a warm-up takes no more."""
+    return max(1, recipe.max_epochs // 2)
+
+
+def mean_losses(nets, name="valid_loss") -> np.ndarray:
     """Return the loss of held-out rows after each epoch, mean of the nets, as far as all came."""
-    epochs = min(sum("valid_loss" in epoch for epoch in net.history) for net in nets)
-    return np.mean([net.history[:epochs, "valid_loss"] for net in nets], axis=0)
+    epochs = min(sum(name in epoch for epoch in net.history) for net in nets)
+    return np.mean([net.history[:epochs, name] for net in nets], axis=0)
 
 
 def _train_on(recipe, data, held_out, seed, plain_net, begins, labels, class_prior):

@@ -24,9 +24,12 @@ class Evidence:
         The rows that tell something: of positive weight, and not trusted.
     warmup_epochs : int
         Epochs of plain training to the lowest loss on held-out rows.
+    plain_epochs : int
+        Epochs of plain training that foretell held-out labels best: as many, or those to the lowest
+        loss at the best temperature, if that is better by more than its standard error.
     agreement_plain, agreement_corrected : float
-        Fraction of held-out labels that were predicted, by plain training to that epoch and by the
-        method to its last one.
+        Fraction of held-out labels that were predicted, by plain training for `plain_epochs` and by
+        the method to its last epoch.
     agreement_error : float
         Standard error of the difference of the two.
     gain : float
@@ -53,6 +56,7 @@ class Evidence:
 
     is_held_out: np.ndarray
     warmup_epochs: int
+    plain_epochs: int
     agreement_plain: float
     agreement_corrected: float
     agreement_error: float
@@ -109,6 +113,7 @@ class Evidence:
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
             ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
+            ("epoch that foretells them best, plain", f"{self.plain_epochs}"),
             ("held-out labels predicted, plain", f"{self.agreement_plain:.1%}"),
             (
                 "held-out labels predicted, corrected",
@@ -132,17 +137,18 @@ def compare(
     corrected: NoiseModel,
     given: Tensor,
     weights: Tensor,
-    warmup_epochs: int,
+    epochs: tuple[int, int],
     losses: tuple[np.ndarray, np.ndarray],
     *,
     has_trusted_rows: bool = False,
 ) -> Evidence:
     """Return what the noise models of plain and corrected nets tell of the given labels (n,).
 
-    Each label counts as it weighs (n,); `losses` are those of held-out labels after each epoch,
-    plain and corrected.
+    Each label counts as it weighs (n,); `epochs` are those of plain training, to its lowest loss
+    and to what `plain` tells of; `losses` those of held-out labels after each epoch, plain and
+    corrected.
     """
-    gain, gain_error = _paired(corrected.log_likelihood - plain.log_likelihood, weights)
+    gain, gain_error = likelihood_gain(corrected, plain, weights)
     hits = [(model.logits.argmax(dim=1) == given).double() for model in (plain, corrected)]
     difference, agreement_error = _paired(hits[1] - hits[0], weights)
     is_corrected = has_trusted_rows or gain >= -gain_error
@@ -151,7 +157,8 @@ def compare(
     agreement = _paired(hits[0], weights)[0]
     return Evidence(
         is_held_out=weights.numpy() > 0,
-        warmup_epochs=warmup_epochs,
+        warmup_epochs=epochs[0],
+        plain_epochs=epochs[1],
         agreement_plain=agreement,
         agreement_corrected=agreement + difference,
         agreement_error=agreement_error,
@@ -166,6 +173,11 @@ def compare(
         losses_plain=losses[0],
         losses_corrected=losses[1],
     )
+
+
+def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple[float, float]:
+    """Return by how much likelier given labels are under a model, in nats, and its error."""
+    return _paired(model.log_likelihood - other.log_likelihood, weights)
 
 
 def _paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
