@@ -21,7 +21,6 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.alr import refinement_loss
 from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
 from sknoisy.metalabelnet.hypergradient import VirtualStep, by_jvp
 from sknoisy.metalabelnet.losses import generated_labels_loss, with_trusted_rows
@@ -36,6 +35,7 @@ from sknoisy.synthetic_mix.equations import (
     scale_to_unit,
 )
 from sknoisy.synthetic_mix.neighbors import nearest
+from sknoisy.training.refine_labels import refinement_loss
 
 N, CLASSES, BATCH, LR, EPOCHS = 3_000, 10, 128, 0.05, 3
 N_TRUSTED, META_BATCH, APPENDED = 500, 48, 16

@@ -11,8 +11,8 @@ from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
 from sknoisy import ALRClassifier
-from sknoisy.alr import RefineLabels
 from sknoisy.noise import symmetric_noise
+from sknoisy.training.refine_labels import RefineLabels
 from sknoisy.training.targets import SoftTargetLoss
 
 

@@ -26,7 +26,7 @@ pipeline = make_noisy_pipeline(
     StandardScaler(), MetaLabelNetClassifier(max_epochs=60, random_state=0)
 )
 search = GridSearchCV(
-    pipeline, {"metalabelnetclassifier__lr": [0.05, 0.2]}, cv=2, n_jobs=2, error_score="raise"
+    pipeline, {"metalabelnetclassifier__lr": [0.001, 0.003]}, cv=2, n_jobs=2, error_score="raise"
 )
 # 3. 1-tuples are never sliced to a fold, however long
 search.fit(X_train, y_noisy, meta_X=(X_meta,), meta_y=(y_meta,))

@@ -4,94 +4,14 @@ Source: W. Zhang, D. Cheng, G. Lu, B. Zhou, J. Li, S. Zhang, "Efficient Adaptive
 for Label Noise Learning", arXiv 2502.00386, 2025.
 """
 
-from functools import partial
 from numbers import Integral, Real
 
 import torch
-from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from sknoisy.base import NoisyLabelClassifier
-from sknoisy.functional import (
-    BatchLabels,
-    at_least_float32,
-    blend,
-    soft_cross_entropy,
-    weighted_mean,
-)
 from sknoisy.parameters import check_number
-from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.refine_labels import RefineLabels, auto_momentum
 from sknoisy.user_warnings import warn
-
-
-def refinement_loss(logits: Tensor, labels: BatchLabels, *, entropy_weight: float) -> Tensor:
-    """Cross-entropy to soft labels plus `entropy_weight` times the prediction's entropy.
-
-    ``mean_i -sum_c (T_ic + lam p_ic) log p_ic``, in nats, times the rows' weights; logits and
-    targets (B, C). The gradient runs through p alone. Minimizing the entropy hardens a label once
-    the network is more confident in it than its mean log-probability, and leaves ambiguous rows
-    soft.
-    """
-    log_p = log_softmax(at_least_float32(logits), dim=1)
-    losses = -((labels.targets + entropy_weight * log_p.exp()) * log_p).sum(dim=1)
-    return weighted_mean(losses, labels.weights)
-
-
-def auto_momentum(refinement_epochs: int) -> float:
-    """Return the momentum by which the epochs hold five half-lives of a given label, 0.7 to 0.9.
-
-    Below 0.7 the entropy term outweighs the labels, and predictions drift; above 0.9 labels that
-    are memorized meanwhile are corrected too late.
-    """
-    return min(0.9, max(0.7, 0.5 ** (5 / max(refinement_epochs, 1))))
-
-
-class RefineLabels(LabelCallback):
-    """Pull each row's soft label towards what the network now predicts.
-
-    For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers.
-
-    Parameters
-    ----------
-    momentum : float, default=0.9
-        Weight of the old soft label at each update.
-    entropy_weight : float, default=0.5
-        Weight of the prediction's entropy in the loss after the warm-up.
-    warmup_epochs : int, default=2
-        Epochs of cross-entropy on the given labels before the first update.
-    """
-
-    def __init__(self, momentum=0.9, entropy_weight=0.5, warmup_epochs=2):
-        self.momentum = momentum
-        self.entropy_weight = entropy_weight
-        self.warmup_epochs = warmup_epochs
-
-    def loss_at(self, epoch):
-        """Cross-entropy in the warm-up, then with the entropy term."""
-        if epoch <= self.warmup_epochs:
-            return soft_cross_entropy
-        return partial(refinement_loss, entropy_weight=self.entropy_weight)
-
-    def start_epoch(self, net, epoch):
-        """Count the epoch's predictions anew."""
-        self.predictions_ = []
-
-    @torch.no_grad()
-    def before_loss(self, net, logits, rows):
-        """Blend the predictions (B, C) of the rows (B,) into their soft labels."""
-        criterion, epoch = net.criterion_, len(net.history)
-        if criterion.class_prior is not None and epoch >= self.warmup_epochs:
-            self.predictions_.append(criterion.count_predictions(logits, rows))
-        if epoch > self.warmup_epochs:
-            table = criterion.targets
-            predicted = criterion.as_labels(logits).softmax(dim=1)
-            table[rows] = blend(table[rows], predicted, self.momentum)
-
-    def end_epoch(self, net, epoch):
-        """Tell the criterion how often each class was predicted."""
-        if self.predictions_:
-            total = torch.stack(self.predictions_).sum(dim=0)
-            net.criterion_.predicted = total / total.sum() if total.sum() > 0 else None
 
 
 class ALRClassifier(NoisyLabelClassifier):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknoisy.inputs import RowFormat, TrainingData, num_workers, read_rows, read_training_data
 from sknoisy.issues import corrected_labels, find_label_issues
+from sknoisy.networks.copying import forget_graphs
 from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
@@ -92,10 +93,6 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         """Return the data joined by what else `fit` was given."""
         return data
 
-    def _learning_rate(self, X) -> float:
-        """Return the learning rate of a fit on X."""
-        return self.lr
-
     def fit(self, X, y=None, sample_weight=None):
         """Train the network while correcting the labels.
 
@@ -130,9 +127,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
-            recipe = NetRecipe.of(
-                self, data.X, data.n_classes, session.device, lr=self._learning_rate(data.X)
-            )
+            recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
             recipe.lay_out(data.X)
             split = label_split(self.train_split, data.labels)
             search = WarmupSearch(recipe, data, split, session.seed, session.found_warmup)
@@ -163,6 +158,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             )
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(data.X, np.arange(data.X.shape[0]))
+            forget_graphs(net.module_)
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
         session.sklearn_callbacks.end()

@@ -45,55 +45,6 @@ def highest_noise_rate(X, labels, weights=None) -> float:
     return 1.0 if agreement <= 0.5 else float(1 - agreement)
 
 
-def highest_noise_rate_near(
-    trusted_X, trusted_labels, X, labels, weights=None, priors=None
-) -> float:
-    """Return an upper bound of the noise rate: the disagreement of trusted and nearest labels.
-
-    In a class with noise rate r < 0.5, wherever its rows lie, a row has another label with
-    probability r, and a row of another class more often. The disagreement between trusted rows and
-    the rows nearest to them is therefore, on average, at least the noise rate; one standard error
-    is added. Wrong labels of rows that are never the nearest (outliers, the anti-hubs of many
-    dimensions) are not detected: combine it with another estimate. 1 where at most half of the
-    nearest labels are correct, and for fewer than 50 rows.
-
-    Parameters
-    ----------
-    trusted_X : array-like of shape (n_meta, ...) or CSR matrix
-        The query rows, of which at most 2,000 are used: a representative sample of each class.
-    trusted_labels : ndarray of shape (n_meta,)
-        Their class numbers, which are correct.
-    X, labels, weights : array-like, ndarray and Tensor or None
-        The reference rows, as in `highest_noise_rate`: all of positive weight, each counted once.
-    priors : ndarray of shape (n_classes,) or None, default=None
-        Class priors of the reference rows; None takes the frequencies of the given labels, which
-        are too low for classes that lose labels to others.
-    """
-    weights = np.ones(len(labels)) if weights is None else weights.numpy()
-    numbers = sample_rows(X, weights)
-    if len(numbers) < FEWEST_ROWS:
-        return 1.0
-    queries = sample_rows(trusted_X, np.ones(len(trusted_labels)))[:QUERIES]
-    reference, query = comparable(X[numbers], trusted_X[queries])
-    nearest, is_known = nearest_other(query, reference)
-    classes = trusted_labels[queries][is_known]
-    agrees = labels[numbers][nearest[is_known]] == classes
-    if priors is None:
-        priors = np.bincount(labels, weights=weights, minlength=1 + trusted_labels.max())
-    n_queries = np.bincount(classes, minlength=len(priors))
-    n_right = np.bincount(classes, weights=agrees, minlength=len(priors))
-    neighbors = np.unique([classes, nearest[is_known]], axis=1)[0]  # each neighbor once
-    n_neighbors = np.bincount(neighbors, minlength=len(priors))
-    priors = priors * (n_queries > 0)
-    if not priors.any():
-        return 1.0
-    priors, right = priors / priors.sum(), n_right / np.maximum(n_queries, 1)
-    rates = (right * n_neighbors + 1) / (n_neighbors + 2)  # never quite 0 or 1
-    error = math.sqrt((priors**2 * rates * (1 - rates) / np.maximum(n_neighbors, 1)).sum())
-    agreement = (priors * right).sum()
-    return 1.0 if agreement <= 0.5 else min(1.0, float(1 - agreement + error))
-
-
 def sample_rows(X, weights):
     """Return the numbers of a random sample of at most 10,000 rows of positive weight."""
     numbers = np.flatnonzero(weights > 0)

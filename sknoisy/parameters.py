@@ -78,8 +78,7 @@ def refuse_unknown(cls, params) -> None:
 
 def check_training_params(estimator) -> None:
     """Raise unless the parameters of the training, which all estimators share, are in range."""
-    has_auto = inspect.signature(type(estimator)).parameters["lr"].default == "auto"
-    check_number(estimator.lr, "lr", Real, 0, closed="neither", auto=has_auto)
+    check_number(estimator.lr, "lr", Real, 0, closed="neither")
     check_number(estimator.max_epochs, "max_epochs", Integral, 1, auto=True)
     if estimator.batch_size != -1:  # skorch's way to say all rows at once
         check_number(estimator.batch_size, "batch_size", Integral, 1)

@@ -42,7 +42,7 @@ def fitted():
     adam = {"optimizer": torch.optim.Adam, "lr": 0.01, "optimizer__fused": False}
     alr = ALRClassifier(Float64Net, warmup_epochs=8, **common, **adam)
     mix = SyntheticMixClassifier(Float64Net, warmup_epochs=3, **common, **adam)
-    meta = MetaLabelNetClassifier(Float64Net, warmup_epochs=8, **common)
+    meta = MetaLabelNetClassifier(Float64Net, warmup_epochs=8, **common, **adam)
     rows = np.arange(0, 150, 5)
     return {
         "ALRClassifier": alr.fit(X, given),

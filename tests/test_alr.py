@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy, softmax
 
 from sknoisy import ALRClassifier
-from sknoisy.alr import RefineLabels, refinement_loss
 from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
 from sknoisy.training.data import BatchLoader, RowDataset
+from sknoisy.training.refine_labels import RefineLabels, refinement_loss
 from sknoisy.training.targets import SoftTargetLoss
 
 

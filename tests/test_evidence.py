@@ -18,11 +18,12 @@ from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
+from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint import CheckpointFolder
 from sknoisy.training import cross_fit
-from sknoisy.training.cross_fit import stratified_folds
 from sknoisy.training.evidence import compare
+from sknoisy.training.halves import stratified_folds
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 
 pytestmark = [
@@ -252,19 +253,58 @@ def test_a_resumed_fit_gathers_no_evidence_again(data, monkeypatch, tmp_path):
     assert len(gathered) == 1
 
 
-def test_trusted_rows_of_X_are_no_evidence(data, monkeypatch):
+@pytest.mark.parametrize("is_mask", [True, False])
+def test_trusted_rows_are_known_by_nets_that_have_not_seen_them(is_mask, data, monkeypatch):
     X, y, true = data
-    trusted, seen = np.arange(300) < 60, []
+    trusted, seen, known = np.arange(300) < 60, [], []
 
-    def spy(plain, corrected, given, weights, *others, **options):
-        seen.append((weights, options["has_trusted_rows"]))
-        return compare(plain, corrected, given, weights, *others, **options)
+    def spy(logits, given, weights, known_rows):
+        seen.append(weights)
+        known.append(known_rows)
+        return fit_noise_model(logits, given, weights, known_rows)
 
-    monkeypatch.setattr(cross_fit, "compare", spy)
-    MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)
-    MetaLabelNetClassifier(**CALM).fit(X, y)
-    np.testing.assert_array_equal(seen[0][0], ~trusted)
-    assert [is_trusted for _, is_trusted in seen] == [True, False]
+    taken, take = [], TrustedRows.take
+
+    def keep(self, kept):
+        taken.append(kept)
+        return take(self, kept)
+
+    monkeypatch.setattr(cross_fit, "fit_noise_model", spy)
+    monkeypatch.setattr(TrustedRows, "take", keep)
+    if is_mask:
+        clf = MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)
+        np.testing.assert_array_equal(seen[0], ~trusted)
+    else:
+        meta = {"meta_X": X[:60], "meta_y": true[:60]}
+        clf = MetaLabelNetClassifier(**CALM).fit(X[60:], y[60:], **meta)
+        np.testing.assert_array_equal(seen[0], np.ones(240))
+    assert clf.evidence_.n_rows == 240
+    assert all(kept.sum() in range(20, 41) for kept in taken)  # a half, more or less
+    np.testing.assert_array_equal(taken[0], ~taken[1])
+    for logits, labels in known:
+        np.testing.assert_array_equal(labels, true[:60])
+        assert logits.shape == (60, 3)
+        assert (logits != 0).all()
+    assert np.isfinite(clf.evidence_.trusted_gain)
+    assert "the same of trusted rows" in str(clf.evidence_)
+
+
+def test_known_labels_set_the_temperature_and_the_noise_follows():
+    logits, classes, given = drawn(4000, 3, uniform(0.3, 3), 2.0)
+    blind = fit_noise_model(3 * logits, given)  # too sure of itself by a factor of 3
+    assert blind.temperature == pytest.approx(6.0, rel=0.25)
+    few, many = slice(3999, 4000), slice(3000, 4000)
+    rows = slice(3000)
+    for known, temperature in ((few, 2.0), (many, 4.0)):
+        # What is known comes from another temperature than what is given.
+        model = fit_noise_model(
+            logits[rows], given[rows], None, (2 * logits[known], classes[known])
+        )
+        assert model.temperature == pytest.approx(temperature, rel=0.3)
+        expected = (2 * logits[known] / model.temperature).log_softmax(1)
+        expected = expected[torch.arange(len(expected)), classes[known]]
+        torch.testing.assert_close(model.known_log_likelihood, expected)
+    assert fit_noise_model(logits, given).known_log_likelihood is None
 
 
 def test_the_temperature_calibrates_and_changes_no_prediction(data):
@@ -373,15 +413,30 @@ def test_a_class_of_weight_zero_counts_in_the_tables(data):
     np.testing.assert_allclose(clf.evidence_.joint.sum(0), np.bincount(y) / 300, atol=0.01)
 
 
-def test_trusted_rows_overrule_labels_of_doubt():
-    logits, _, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
+def test_trusted_rows_decide_where_they_tell_anything():
+    logits, classes, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    good, bad = (fit_noise_model(z, given) for z in (logits, logits + 4 * noise))
+    good, bad = logits, logits + 4 * noise
     curves = np.array([1.0]), np.array([1.0])
-    found = compare(good, bad, given, torch.ones(2000), (1, 1), curves, has_trusted_rows=True)
+
+    def decide(plain, corrected, known_plain, known_corrected, n_known):
+        models = [
+            fit_noise_model(z, given, None, (k[:n_known], classes[:n_known]))
+            for z, k in ((plain, known_plain), (corrected, known_corrected))
+        ]
+        return compare(*models, given, torch.ones(2000), (1, 1), curves)
+
+    for n_known in (0, 1):
+        found = decide(good, bad, bad, good, n_known)
+        assert np.isnan(found.trusted_gain)
+        assert not found.is_corrected
+        assert decide(bad, good, good, bad, n_known).is_corrected
+    found = decide(good, bad, bad, good, 200)
     assert found.gain < -found.gain_error
+    assert found.trusted_gain > found.trusted_gain_error > 0
     assert found.is_corrected
-    assert found.temperature == bad.temperature
+    assert not decide(bad, good, good, bad, 200).is_corrected
+    assert not decide(good, bad, good, good, 200).is_corrected  # they tell nothing
 
 
 def rare_digits():

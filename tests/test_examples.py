@@ -3,7 +3,11 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.evidence]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.evidence,
+    pytest.mark.filterwarnings("ignore:Labels were left as given"),  # few rows may tell so
+]
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 NEED_DATA = {"cifar10n"}

@@ -1,3 +1,7 @@
+import copy
+import pickle
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,29 +9,29 @@ import torch
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
 from sknoisy.functional import BatchLabels
-from sknoisy.metalabelnet.callback import GenerateLabels
-from sknoisy.metalabelnet.classifier import (
-    auto_meta_batch_size,
-    auto_virtual_lr,
-    auto_warmup_epochs,
-)
+from sknoisy.metalabelnet.callback import CorrectLabels
+from sknoisy.metalabelnet.classifier import auto_meta_batch_size, auto_virtual_lr
 from sknoisy.metalabelnet.losses import (
-    cross_entropy_share,
     generated_labels_loss,
     given_labels_loss,
     with_trusted_rows,
 )
-from sknoisy.metalabelnet.noise_estimate import limit_noise, log_transition
-from sknoisy.metalabelnet.trusted import TrustedBatches, small_losses, stratified_order
+from sknoisy.metalabelnet.trusted import (
+    TrustedBatches,
+    class_weights,
+    small_losses,
+    stratified_order,
+)
+from sknoisy.training.targets import SoftTargetLoss
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
 
@@ -56,16 +60,6 @@ def test_entropy_weight_one_leaves_the_reverse_cross_entropy():
         generated_labels_loss(logits, BatchLabels(targets), entropy_weight=1.0, scale=1 / 3),
         reverse / 3,
     )
-    cross_entropy = -(targets * p.log()).sum(1).mean()
-    mixed = generated_labels_loss(
-        logits, BatchLabels(targets), entropy_weight=1.0, scale=1 / 3, cross_entropy_share=0.2
-    )
-    torch.testing.assert_close(mixed, (0.2 * cross_entropy + 0.8 * reverse) / 3)
-
-
-def test_cross_entropy_takes_what_the_noise_leaves():
-    shares = [cross_entropy_share(rate) for rate in (0.0, 0.1, 0.2, 1.0)]
-    assert shares == pytest.approx([1.0, 0.5, 0.0, 0.0])
 
 
 def test_rows_without_a_label_have_no_loss():
@@ -104,20 +98,12 @@ def test_trusted_batches_leave_no_row_out_and_a_small_set_comes_whole():
     assert sorted(TrustedBatches(torch.zeros(3), 9).draw().tolist()) == [0, 1, 2]
 
 
-def test_small_losses_of_each_class():
-    losses = torch.tensor([3.0, 1.0, 2.0, 9.0, 8.0])
-    labels = torch.tensor([0, 0, 0, 1, 1])
-    assert sorted(small_losses(losses, labels, 0.5, 10).tolist()) == [1, 4]
-    assert sorted(small_losses(losses, labels, 1.0, 2).tolist()) == [1, 2, 3, 4]
-
-
-def test_a_limit_that_was_given_is_the_one_used_in_the_warm_up_too(split):
-    X, y, _, X_meta, y_meta = split
-    clf = MetaLabelNetClassifier(max_epochs=2, warmup_epochs=2, max_noise_rate=0.1)
-    with pytest.warns(UserWarning, match="max_epochs must exceed"):
-        clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
-    assert clf.max_noise_rate_ == 0.1
-    assert clf.noise_rate_ is None
+def test_of_each_class_a_tenth_of_its_rows_stands_in_and_one_at_least():
+    losses = torch.arange(32.0).flip(0)
+    labels = torch.tensor([0] * 30 + [1] * 2)
+    assert sorted(small_losses(losses, labels).tolist()) == [27, 28, 29, 31]
+    many = small_losses(torch.rand(2000), torch.zeros(2000, dtype=torch.int64))
+    assert len(many) == 50
 
 
 def test_auto_virtual_lr_is_ten_effective_steps_and_at_least_one():
@@ -160,13 +146,12 @@ def test_the_label_network_learns_at_its_own_rate(split):
         clf = MetaLabelNetClassifier(**{**FAST, "max_epochs": epochs}, meta_lr=meta_lr)
         return clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).label_net_.weight
 
-    start = weights(0.0, 3)
-    assert torch.equal(weights(0.0, 6), start)
-    step = (weights(1e-3, 3) - start).abs().max()
+    assert not weights(0.0, 6).any()
+    step = weights(1e-3, 3).abs().max()
     assert 1e-3 < step < 1e-3 * 3 * 5  # Adam moves a weight by at most about its rate a step
 
 
-def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
+def test_generated_labels_do_not_read_the_noisy_ones(split):
     """With the warm-up's weights fixed, stage 2 is the same whatever the labels."""
     X, y, _, X_meta, y_meta = split
     torch.manual_seed(0)
@@ -177,7 +162,7 @@ def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
             module,
             max_epochs=5,
             warmup_epochs=1,
-            given_weight=0.0,
+            labels="generated",
             class_prior="trusted",
             random_state=0,
         )
@@ -194,6 +179,37 @@ def test_generation_of_weight_zero_does_not_read_the_noisy_labels(split):
     first, second = fit(y), fit(np.random.default_rng(0).integers(0, 4, len(y)))
     np.testing.assert_array_equal(first.soft_labels_, second.soft_labels_)
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert (first.soft_labels_.argmax(1) == first.soft_labels_.argmax(1)).all()
+
+
+def test_with_a_label_network_that_learns_nothing_labels_are_refined_as_by_alr(split):
+    X, y, _, X_meta, y_meta = split
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4))
+    common = {"max_epochs": 30, "warmup_epochs": 10, "batch_size": -1, "lr": 0.02}
+    common |= {"random_state": 0, "evidence": False}
+    meta = MetaLabelNetClassifier(module, meta_lr=0.0, trusted_weight=0.0, **common)
+    meta.fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    alr = ALRClassifier(module, **common).fit(X, y)
+    np.testing.assert_allclose(meta.soft_labels_, alr.soft_labels_, atol=1e-3)
+    assert abs(alr.soft_labels_ - np.eye(4)[y]).max() > 0.1
+    labels = CorrectLabels(meta_lr=0.0)
+    assert (labels.momentum, labels.entropy_weight) == (0.9, 0.5)
+    assert meta.momentum_ == alr.momentum_
+
+
+def test_the_label_network_turns_labels_to_what_trusted_rows_say(split):
+    """Where all given labels are wrong in the same way, trusted rows alone can tell."""
+    X, _, true, X_meta, y_meta = split
+    wrong = np.where(true == 0, np.where(X[:, 0] > np.median(X[true == 0, 0]), 1, 0), true)
+    params = {"max_epochs": 40, "warmup_epochs": 10, "random_state": 0, "trusted_weight": 0.0}
+
+    def right(meta_lr):
+        clf = MetaLabelNetClassifier(meta_lr=meta_lr, meta_every=1, **params)
+        clf.fit(X, wrong, meta_X=X_meta, meta_y=y_meta)
+        return (clf.soft_labels_.argmax(1) == true)[wrong != true].mean()
+
+    assert right(0.02) > right(0.0) + 0.1
 
 
 class RememberWeights(Callback):
@@ -221,7 +237,7 @@ def test_trusted_rows_count_in_the_shares_of_the_training_rows_however_they_were
     for n_rare in (10, 30):
         rows = np.r_[np.flatnonzero(true == 0)[:30], np.flatnonzero(true == 1)[:n_rare]]
         given = {"meta_X": X[rows], "meta_y": true[rows]}
-        params = {**FAST, "warmup_epochs": 5}
+        params = FAST
         weights = remembered(MetaLabelNetClassifier(**params), X, true, **given).weights_[-1]
         counted = weights[1] * n_rare / (weights[0] * 30 + weights[1] * n_rare)
         assert counted == pytest.approx(share, abs=0.03)
@@ -233,7 +249,7 @@ def test_trusted_rows_count_in_the_shares_of_the_training_rows_however_they_were
 def test_the_estimated_shares_reach_both_losses_of_trusted_rows(split, monkeypatch):
     X, y, _, X_meta, y_meta = split
     weights = []
-    virtual_step = GenerateLabels.virtual_step
+    virtual_step = CorrectLabels.virtual_step
 
     def spy(self, *args):
         step = virtual_step(self, *args)
@@ -241,7 +257,7 @@ def test_the_estimated_shares_reach_both_losses_of_trusted_rows(split, monkeypat
         weights.extend([(self.class_weights_, step.class_weights, beside)])
         return step
 
-    monkeypatch.setattr(GenerateLabels, "virtual_step", spy)
+    monkeypatch.setattr(CorrectLabels, "virtual_step", spy)
     MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X_meta, meta_y=y_meta)
     assert weights
     assert all(own is not None and own is a and own is b for own, a, b in weights)
@@ -269,13 +285,13 @@ def test_trusted_rows_beside_the_batch_count_what_their_class_does():
 def test_the_label_network_is_updated_in_every_so_many_steps(split, monkeypatch):
     X, y, _, X_meta, y_meta = split
     steps = []
-    virtual_step = GenerateLabels.virtual_step
+    virtual_step = CorrectLabels.virtual_step
 
     def spy(self, *args):
         steps.append(self.steps_)
         return virtual_step(self, *args)
 
-    monkeypatch.setattr(GenerateLabels, "virtual_step", spy)
+    monkeypatch.setattr(CorrectLabels, "virtual_step", spy)
     per_epoch = -(-len(X) // 128)
     for every in (1, 2, 3):
         steps.clear()
@@ -283,81 +299,18 @@ def test_the_label_network_is_updated_in_every_so_many_steps(split, monkeypatch)
         assert steps == list(range(0, 4 * per_epoch, every))
 
 
-def test_gradients_are_cut_to_their_largest_norm(split):
-    X, y, _, X_meta, y_meta = split
-
-    class Norms(Callback):
-        def on_train_begin(self, net, **kwargs):
-            self.norms_ = []
-
-        def on_batch_end(self, net, training=False, **kwargs):
-            gradients = [p.grad.flatten() for p in net.module_.parameters()]
-            self.norms_.append(torch.cat(gradients).norm().item())
-
-    def norms(limit):
-        clf = MetaLabelNetClassifier(**FAST, max_grad_norm=limit, callbacks=[("norms", Norms())])
-        net = clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).net_
-        return np.array(dict(net.callbacks_)["norms"].norms_)
-
-    free, cut = norms(None), norms(0.3)
-    assert (free > 0.3).any()
-    assert (cut < 0.3 + 1e-5).all()
-    assert (cut > 0.29).any()
-    np.testing.assert_array_equal(norms(1e9), free)
-
-
-def test_a_transition_is_estimated_from_counts():
-    transition = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.9, 0.1], [0.2, 0.2, 0.6]])
-    found = log_transition(10_000 * transition).exp()
-    torch.testing.assert_close(found, transition, atol=1e-3, rtol=0)
-    torch.testing.assert_close(log_transition(torch.zeros(3, 3)).exp(), torch.full((3, 3), 1 / 3))
-
-
-class RememberTargets(Callback):
-    """Keeps the labels that the classifier learned in the last epoch, and what it predicted."""
-
-    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        self.predicted_ = net.forward(dataset_train).argmax(dim=1)
-
-    def on_epoch_end(self, net, **kwargs):
-        self.targets_ = net.criterion_.targets.clone()
-
-
-@pytest.mark.parametrize("max_noise_rate", ["auto", 0.1])
-def test_the_given_label_shifts_the_logits_of_the_generated_one(split, max_noise_rate):
-    """By the rule of Bayes: by the same for all rows, times the weight, in favour of itself."""
-    X, _, true, X_meta, y_meta = split
-    rows = np.concatenate([X[:10], X[:10], X])
-    labels = np.concatenate([np.zeros(10, int), np.ones(10, int), true])
-    params = {"max_epochs": 31, "warmup_epochs": 30, "meta_lr": 0.0, "batch_size": -1}
-    params["max_noise_rate"] = max_noise_rate
-
-    def shifts(given_weight):
-        remember = [("remember", RememberTargets())]
-        clf = MetaLabelNetClassifier(
-            **{**FAST, **params}, given_weight=given_weight, callbacks=remember
-        )
-        net = clf.fit(rows, labels, meta_X=X_meta, meta_y=y_meta).net_
-        found = dict(net.callbacks_)["remember"]
-        learned = found.targets_[:20].double().log().numpy()
-        counts = torch.zeros(4, 4)
-        counts.index_put_((found.predicted_, torch.as_tensor(labels)), torch.ones(()), True)
-        with_0, with_1 = np.split(learned - learned[:, 3:], 2)
-        soft_0, soft_1 = clf.soft_labels_[:10], clf.soft_labels_[10:20]
-        np.testing.assert_allclose(soft_0, soft_1, atol=1e-6)  # the label network's alone
-        found = with_1 - with_0
-        counts = limit_noise(counts, clf.noise_rate_)
-        of_labels = log_transition(counts).T  # counted by predicted class
-        expected = given_weight * (of_labels[1] - of_labels[0]).numpy()
-        np.testing.assert_allclose(found[0], expected - expected[3], atol=1e-3)
-        return found
-
-    whole, half = shifts(1.0), shifts(0.5)
-    np.testing.assert_allclose(whole, np.broadcast_to(whole[0], whole.shape), atol=1e-3)
-    assert whole[0, 0] < -0.5
-    assert whole[0, 1] > 0.5
-    np.testing.assert_allclose(2 * half[0], whole[0], atol=1e-3)
-    np.testing.assert_allclose(shifts(0.0), 0, atol=1e-5)
+def test_trusted_rows_count_by_the_priors_of_the_classes_that_they_have():
+    criterion = SoftTargetLoss(torch.eye(3)[[0, 0, 0, 1, 2, 2]])
+    labels = torch.tensor([0, 1, 1, 1])
+    weights = class_weights(criterion, torch.tensor([1.0, 1, 1, 1, 1, 0]), labels)
+    torch.testing.assert_close(weights, torch.tensor([3.0, 1 / 3, 0.0]))
+    criterion.class_prior = torch.tensor([0.2, 0.2, 0.6])
+    weights = class_weights(criterion, torch.ones(6), labels)
+    torch.testing.assert_close(weights, torch.tensor([2.0, 2 / 3, 0.0]))
+    criterion.class_weights = torch.tensor([3.0, 1.0, 1.0])
+    weights = class_weights(criterion, torch.ones(6), labels)
+    torch.testing.assert_close(weights, torch.tensor([3.0, 1 / 3, 0.0]))
+    assert class_weights(criterion, torch.ones(6), torch.tensor([])[:0].long()) is None
 
 
 def test_labels_of_held_out_rows_say_nothing_of_the_noise(split):
@@ -415,12 +368,79 @@ def test_unlabeled_rows_join_after_the_warmup(split):
 
 
 def test_without_trusted_rows_the_small_losses_stand_in(split):
-    X, y, _, _, _ = split
-    clf = MetaLabelNetClassifier(**FAST)
-    with pytest.warns(UserWarning, match="No trusted rows were given: pass meta_X"):
-        clf.fit(X, y)
+    X, y, _, X_meta, y_meta = split
     counts = np.bincount(y)
-    assert clf.n_meta_ == sum(min(50, max(1, int(0.1 * c))) for c in counts)
+    stands_in = np.array([min(50, max(1, int(0.1 * c))) for c in counts])
+    told = "No trusted rows were given: pass (?s:.)*shuffle=True"
+    for given in ({}, {"trusted": np.zeros(len(y), bool)}):
+        clf = MetaLabelNetClassifier(**FAST)
+        with pytest.warns(UserWarning, match=told):
+            clf.fit(X, y, **given)
+        assert clf.n_meta_ == stands_in.sum()
+        is_told = [accuracy is not None for accuracy in clf.history_[:, "meta_accuracy"]]
+        assert is_told == [False] * 2 + [True] * 4
+    some = y_meta > 1
+    with pytest.warns(UserWarning, match="No trusted rows of 0, 1 were given: rows of lowest"):
+        clf.fit(X, y, meta_X=X_meta[some], meta_y=y_meta[some])
+    assert clf.n_meta_ == stands_in[:2].sum() + some.sum()
+
+
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_a_class_without_trusted_rows_is_learned(split):
+    X, y, true, X_meta, y_meta = split
+    some = y_meta != 2
+    params = {"max_epochs": 40, "random_state": 0}
+    clf = MetaLabelNetClassifier(**params).fit(X, y, meta_X=X_meta[some], meta_y=y_meta[some])
+    alr = ALRClassifier(**params).fit(X, y)
+    recall, of_alr = ((c.predict(X) == 2)[true == 2].mean() for c in (clf, alr))
+    assert of_alr > 0.5
+    assert recall > 0.8 * of_alr
+
+
+def test_a_fitted_estimator_keeps_no_trusted_rows(split):
+    X, y, _, X_meta, y_meta = split
+    clf = MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert X_meta[3].tobytes() not in pickle.dumps(clf)
+    assert len(pickle.dumps(clf)) < 40 * X.nbytes
+    clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)  # it may be fitted again
+    assert clf.n_meta_ == 40
+
+
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_the_table_keeps_its_size_and_the_best_epoch_can_be_loaded(split, tmp_path, capsys):
+    X, y, _, _, _ = split
+    best = Checkpoint(dirname=tmp_path, load_best=True)
+    clf = MetaLabelNetClassifier(
+        **FAST, train_split=ValidSplit(5), callbacks=[("best", best)], verbose=1
+    )
+    clf.fit(X, y)
+    header, rule, *lines = capsys.readouterr().out.splitlines()
+    assert "meta_accuracy" in header
+    assert len(rule.split()) == len(header.split())
+    assert len(lines) >= 6
+
+
+class KeepsItsOutput(nn.Linear):
+    """As those that keep attention maps for plots."""
+
+    def forward(self, X):
+        self.seen = {"all": [super().forward(X)]}
+        return self.seen["all"][0]
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: nn.utils.spectral_norm(nn.Linear(10, 8)), lambda: KeepsItsOutput(10, 8)]
+)
+@pytest.mark.parametrize("evidence", [False, pytest.param(True, marks=pytest.mark.evidence)])
+def test_modules_that_keep_what_they_computed_fit_and_can_be_copied(split, layer, evidence):
+    X, y, _, X_meta, y_meta = split
+    module = nn.Sequential(layer(), nn.ReLU(), nn.Linear(8, 4))
+    params = {"max_epochs": 4, "warmup_epochs": 2, "random_state": 0, "evidence": evidence}
+    clf = MetaLabelNetClassifier(module, **params)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "module has an operation|Labels were left as given")
+        clf.fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert np.isfinite(copy.deepcopy(clf).predict_proba(X)).all()
 
 
 def test_restore_best_returns_to_the_best_epoch(split):
@@ -471,8 +491,6 @@ class Cube(torch.autograd.Function):
         (lambda X, y: {"meta_X": X, "meta_y": y[:-1]}, "same length, got 40 rows and 39 labels"),
         (lambda X, y: {"meta_X": X[:, 1:], "meta_y": y}, "meta_X must be rows like .* 9 features"),
         (lambda X, y: {"meta_X": X, "meta_y": y + 1}, "must hold labels of y, got 4; y has"),
-        (lambda X, y: {"meta_X": X[y > 0], "meta_y": y[y > 0]}, "at least once, got none of 0"),
-        (lambda X, y: {"trusted": np.zeros(560, bool)}, "at least one row of each class, got 0"),
         (lambda X, y: {"trusted": np.ones(7, bool)}, r"one value a row of X, \(560,\), got bool"),
         (lambda X, y: {"trusted": np.ones(560)}, "boolean mask .* got float64"),
         (
@@ -493,15 +511,15 @@ def test_bad_trusted_rows_are_named(split, given, message):
         ({"warmup_epochs": 0}, "warmup_epochs == 0, must be >= 1"),
         ({"meta_lr": -1.0}, "meta_lr == -1.0"),
         ({"meta_every": 0}, "meta_every == 0, must be >= 1"),
-        ({"max_noise_rate": 1.5}, "max_noise_rate == 1.5, must be <= 1"),
+        ({"momentum": 1.5}, "momentum == 1.5, must be <= 1"),
+        ({"entropy_weight": -0.5}, "entropy_weight == -0.5"),
         ({"virtual_lr": "big"}, "virtual_lr must be 'auto' or a number"),
         ({"trusted_weight": -1.0}, "trusted_weight == -1.0"),
         ({"meta_batch_size": 0}, "meta_batch_size == 0"),
         ({"reduction": "sum"}, "reduction must be one of 'batchmean', 'mean', got 'sum'"),
         ({"class_prior": "given"}, "class_prior must be one of 'estimated', 'trusted'"),
-        ({"max_grad_norm": 0.0}, "max_grad_norm == 0.0, must be > 0"),
         ({"hypergradient": "exact"}, "hypergradient must be one of 'auto', 'jvp'"),
-        ({"label_start": "zero"}, "label_start must be one of 'classifier', 'random'"),
+        ({"labels": "given"}, "labels must be one of 'refined', 'generated', got 'given'"),
     ],
 )
 def test_out_of_range_parameters_are_refused(split, params, message):
@@ -595,6 +613,44 @@ def test_a_mask_is_cut_with_the_folds(split):
         assert fitted[-1].n_meta_ == mask[train].sum()
 
 
+def test_a_search_chooses_by_trusted_rows_alone(split):
+    X, y, true, _, _ = split
+    mask = np.arange(len(X)) < 60  # on top
+    given = np.where(mask, true, y)
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    scores = {}
+    with config_context(enable_metadata_routing=True):
+        for is_requested in (True, False):
+            clf = MetaLabelNetClassifier(**FAST).set_score_request(trusted=is_requested)
+            search = GridSearchCV(
+                make_noisy_pipeline(StandardScaler(), clf), {}, cv=folds, error_score="raise"
+            ).fit(X, given, trusted=mask)
+            scores[is_requested] = [search.cv_results_[f"split{k}_test_score"][0] for k in range(3)]
+        for k, (train, test) in enumerate(folds.split(X, given)):
+            clf = make_noisy_pipeline(StandardScaler(), MetaLabelNetClassifier(**FAST))
+            clf.fit(X[train], given[train], trusted=mask[train])
+            hits = clf.predict(X[test]) == given[test]
+            assert scores[True][k] == pytest.approx(hits[mask[test]].mean())
+            assert scores[False][k] == pytest.approx(hits.mean())
+    clf = MetaLabelNetClassifier(**FAST).fit(X, given, trusted=mask)
+    with pytest.raises(ValueError, match=r"to score, got none; .*StratifiedKFold\(shuffle=True\)"):
+        clf.score(X, given, trusted=~mask & mask)
+    with pytest.raises(ValueError, match="boolean mask with one value a row of X"):
+        clf.score(X, given, trusted=mask[:-1])
+    weights = np.arange(len(X)) % 2
+    hits = clf.predict(X) == given
+    assert clf.score(X, given, weights, trusted=mask) == pytest.approx(hits[:60][1::2].mean())
+
+
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_a_fold_without_trusted_rows_is_scored_all_the_same(split):
+    X, y, _, _, _ = split
+    with config_context(enable_metadata_routing=True):
+        clf = MetaLabelNetClassifier(**FAST).set_fit_request(trusted=True)
+        result = cross_validate(clf, X, y, cv=KFold(4), params={"trusted": np.arange(560) < 40})
+    assert np.isfinite(result["test_score"]).all()
+
+
 def test_requests_of_names_that_fit_does_not_have_are_refused():
     with config_context(enable_metadata_routing=True):
         clf = MetaLabelNetClassifier().set_fit_request(meta_X=True, meta_y=True, trusted=True)
@@ -612,23 +668,3 @@ class Nothing(TransformerMixin, BaseEstimator):
 def test_pipelines_that_end_in_something_else_are_refused(steps):
     with pytest.raises(TypeError, match="must end in a classifier whose fit takes meta_X"):
         make_noisy_pipeline(*steps)
-
-
-def test_auto_warmup_is_a_share_of_the_epochs_with_enough_steps():
-    assert [auto_warmup_epochs(1, n) for n in (2, 20, 50, 91, 200)] == [1, 4, 10, 10, 20]
-    assert [auto_warmup_epochs(n, 60) for n in (5, 15, 40)] == [10, 15, 20]
-
-
-def test_wide_tables_get_a_lower_rate():
-    rng = np.random.default_rng(0)
-    y = np.arange(30) % 2
-    narrow, wide = rng.normal(size=(30, 20)), rng.normal(size=(30, 1000))
-    rates = [
-        MetaLabelNetClassifier(max_epochs=3, warmup_epochs=1, **params).fit(X, y, trusted=y >= 0)
-        for X, params in ((narrow, {}), (wide, {}), (wide, {"lr": 0.1}))
-    ]
-    assert [clf.net_.lr for clf in rates] == [0.2, 0.05, 0.1]
-    with pytest.raises(ValueError, match="lr must be 'auto' or a number, got 'high'"):
-        MetaLabelNetClassifier(lr="high").fit(narrow, y)
-    with pytest.raises(TypeError, match="lr"):
-        ALRClassifier(lr="auto").fit(narrow, y)

@@ -56,8 +56,6 @@ def assert_same(clf, loaded, rows=X):
         "momentum_",
         "n_neighbors_",
         "max_noise_rate_",
-        "noise_rate_",
-        "cross_entropy_share_",
         "hypergradient_",
         "best_epoch_",
         "n_meta_",

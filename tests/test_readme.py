@@ -13,7 +13,10 @@ import sknoisy
 MODULES = [m.name for m in pkgutil.walk_packages(sknoisy.__path__, "sknoisy.")]
 README = Path(__file__).parent.parent / "README.md"
 
-pytestmark = pytest.mark.evidence
+pytestmark = [
+    pytest.mark.evidence,
+    pytest.mark.filterwarnings("ignore:Labels were left as given"),  # small networks may be told so
+]
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import make_blobs, make_classification
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.alr import auto_momentum
 from sknoisy.noise import symmetric_noise
 from sknoisy.training.recipe import NetRecipe, auto_max_epochs
+from sknoisy.training.refine_labels import auto_momentum
 from sknoisy.training.warmup_search import WarmupSearch, best_epoch
 
 

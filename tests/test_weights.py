@@ -53,8 +53,7 @@ def test_weights_equal_repeated_rows_once_labels_are_generated():
     X, y = make_blobs(60, 4, centers=3, cluster_std=6.0, random_state=0)
     meta = {"meta_X": X[:12], "meta_y": y[:12]}
     weights = np.random.default_rng(0).integers(0, 4, len(X))
-    # What given labels are worth is smoothed by five rows a class, which count less beside more.
-    params = {"warmup_epochs": 10, "trusted_weight": 0, "given_weight": 0, "random_state": 0}
+    params = {"warmup_epochs": 10, "trusted_weight": 0, "random_state": 0}
     clf = MetaLabelNetClassifier(Float64Net, **params, **FLOAT64)
     weighted = clf.fit(X, y, weights, **meta).predict_proba(X)
     unweighted = clf.fit(X, y, **meta).predict_proba(X)

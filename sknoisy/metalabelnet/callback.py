@@ -1,4 +1,4 @@
-"""The callback that trains the label network and writes its labels.
+"""The callback that trains the label network and lets it correct labels.
 
 Source: G. Algan, I. Ulusoy, "MetaLabelNet: Learning to Generate Soft-Labels from Noisy-Labels",
 IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
@@ -7,121 +7,95 @@ IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 from functools import partial
 
 import torch
-from skorch.callbacks import GradientNormClipping
 from torch import nn
 from torch.nn.functional import one_hot
 
-from sknoisy.metalabelnet.evaluation import confusion_counts, counted_rows, evaluate_rows
+from sknoisy.functional import blend
+from sknoisy.metalabelnet.evaluation import counted_rows, evaluate_rows
 from sknoisy.metalabelnet.hypergradient import METHODS, VirtualStep, first_that_works
 from sknoisy.metalabelnet.label_net import (
     BestEpoch,
     FrozenFeatures,
     LabelNetwork,
-    given_offsets,
     linear_from,
     new_linear,
     warn_if_linear,
 )
-from sknoisy.metalabelnet.losses import (
-    cross_entropy_share,
-    generated_labels_loss,
-    given_labels_loss,
-    with_trusted_rows,
+from sknoisy.metalabelnet.losses import generated_labels_loss, given_labels_loss, with_trusted_rows
+from sknoisy.metalabelnet.trusted import (
+    TrustedSet,
+    class_weights,
+    joined_inputs,
+    select_rows,
+    selected_at_most,
 )
-from sknoisy.metalabelnet.noise_estimate import estimate_noise
-from sknoisy.metalabelnet.trusted import TrustedSet, select_rows
 from sknoisy.training.features import find_feature_layer, unwrap
-from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.net import as_inputs
+from sknoisy.training.refine_labels import RefineLabels, refinement_loss
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 
 
-class GenerateLabels(LabelCallback):
-    """Write the soft labels that a label network generates, which learns from trusted rows.
+class CorrectLabels(RefineLabels):
+    """Refine labels towards predictions that a label network corrects; trusted rows teach it.
 
     For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers; rows
-    beyond the criterion's table have no given label.
+    beyond the criterion's table have no given label. The table's end holds the trusted rows'
+    labels, and those of rows that stand in for classes without any.
 
     Parameters
     ----------
     trusted : TrustedRows or None
-        Inputs and class numbers; None selects the rows of lowest loss after the warm-up.
-    warmup_epochs, meta_lr, ..., max_grad_norm, hypergradient
-        As in `MetaLabelNetClassifier`, each but `max_noise_rate` a number where that takes 'auto'.
+        Inputs and class numbers.
+    momentum, entropy_weight, warmup_epochs, ..., hypergradient
+        As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
     """
 
-    fitted = (
-        "label_net_",
-        "noise_rate_",
-        "max_noise_rate_",
-        "cross_entropy_share_",
-        "hypergradient_",
-        "best_epoch_",
-        "n_meta_",
-    )
+    fitted = ("label_net_", "hypergradient_", "best_epoch_", "n_meta_")
     trusted_ = None
     label_network_ = None
 
     def __init__(
         self,
         trusted=None,
-        warmup_epochs=30,
-        meta_lr=1e-2,
+        momentum=0.9,
+        entropy_weight=0.5,
+        warmup_epochs=2,
+        meta_lr=1e-3,
         meta_every=1,
         virtual_lr=1.0,
-        entropy_weight=1.0,
-        given_weight=1.0,
         meta_batch_size=128,
         trusted_weight=0.5,
+        labels="refined",
         reduction="batchmean",
-        label_start="classifier",
         feature_layer=None,
         restore_best=False,
         class_prior="estimated",
-        max_noise_rate=1.0,
-        max_grad_norm=None,
         hypergradient="auto",
     ):
+        super().__init__(momentum, entropy_weight, warmup_epochs)
         self.trusted = trusted
-        self.warmup_epochs = warmup_epochs
         self.meta_lr = meta_lr
         self.meta_every = meta_every
         self.virtual_lr = virtual_lr
-        self.entropy_weight = entropy_weight
-        self.given_weight = given_weight
         self.meta_batch_size = meta_batch_size
         self.trusted_weight = trusted_weight
+        self.labels = labels
         self.reduction = reduction
-        self.label_start = label_start
         self.feature_layer = feature_layer
         self.restore_best = restore_best
         self.class_prior = class_prior
-        self.max_noise_rate = max_noise_rate
-        self.max_grad_norm = max_grad_norm
         self.hypergradient = hypergradient
 
-    def always_seen(self):
-        """Return the rows of X that are trusted: copies of them join each batch."""
-        indices = self.trusted and self.trusted.indices
-        return super().always_seen() if indices is None else indices
-
-    def with_companions(self):
-        """Return this callback and, where gradients are clipped, skorch's that does it."""
-        callbacks = super().with_companions()
-        if self.max_grad_norm is not None:
-            callbacks.append(("sknoisy_clip", GradientNormClipping(self.max_grad_norm)))
-        return callbacks
-
     def loss_at(self, epoch):
-        """Cross-entropy in the warm-up, then the loss to generated labels; plus trusted rows'."""
-        loss = given_labels_loss
-        if epoch > self.warmup_epochs:
+        """Cross-entropy in the warm-up, then the method's loss; plus that of trusted rows."""
+        if epoch <= self.warmup_epochs:
+            loss = given_labels_loss
+        elif self.labels == "refined":
+            loss = partial(refinement_loss, entropy_weight=self.entropy_weight)
+        else:
             loss = partial(
-                generated_labels_loss,
-                entropy_weight=self.entropy_weight,
-                scale=self.scale_,
-                cross_entropy_share=self.cross_entropy_share_,
+                generated_labels_loss, entropy_weight=self.entropy_weight, scale=self.scale_
             )
         if self.trusted_ is None or not self.trusted_.n_appended:
             return loss
@@ -134,82 +108,70 @@ class GenerateLabels(LabelCallback):
         )
 
     def start(self, net, X):
-        """Lengthen the table: rows without a given label, then the trusted rows' labels."""
+        """Lengthen the table: rows without a given label, then room for the trusted rows'."""
         criterion, table = net.criterion_, net.criterion_.targets
         vars(self).update(dict.fromkeys(self.fitted))
-        self.max_noise_rate_ = None if self.max_noise_rate == "auto" else self.max_noise_rate
-        criterion.lengthen(table.new_zeros(X.shape[0] - len(table), table.shape[1]))
+        n_classes, self.first_ = table.shape[1], X.shape[0]
         self.layer_ = find_feature_layer(unwrap(net.module_), self.feature_layer)
         warn_if_linear(unwrap(net.module_), self.layer_)
-        self.scale_ = 1.0 if self.reduction == "batchmean" else 1 / table.shape[1]
+        self.scale_ = 1.0 if self.reduction == "batchmean" else 1 / n_classes
         self.class_weights_ = self.frozen_ = self.chosen_ = None
         self.steps_, self.best_ = 0, BestEpoch()
+        labels = torch.empty(0, dtype=torch.int64)
         if self.trusted is not None:
-            self.trust(net, self.trusted.X, torch.from_numpy(self.trusted.labels))
-
-    def trust(self, net, X, labels):
-        """Begin to use trusted rows; their labels join the table's end."""
-        table = net.criterion_.targets
-        net.criterion_.lengthen(one_hot(labels, table.shape[1]).to(table))
-        self.draw_from(net, X, labels)
+            labels = torch.from_numpy(self.trusted.labels)
+        counts = criterion.given.bincount(minlength=n_classes).cpu()
+        self.untrusted_ = (labels.bincount(minlength=n_classes) == 0) & (counts > 0)
+        room = sum(selected_at_most(int(count)) for count in counts[self.untrusted_])
+        criterion.lengthen(table.new_zeros(self.first_ - len(table), n_classes))
+        criterion.lengthen(one_hot(labels, n_classes).to(table))
+        criterion.lengthen(table.new_zeros(room, n_classes))
+        if len(labels):
+            self.draw_from(net, self.trusted.X, labels)
 
     def draw_from(self, net, X, labels):
-        """Draw batches of the trusted rows, whose labels end the table."""
-        first = len(net.criterion_.targets) - len(labels)
+        """Draw batches of the trusted rows, whose labels stand at the table's end."""
         batch_size = net.batch_size if self.trusted_weight else None
-        self.trusted_ = TrustedSet(X, labels, first, self.meta_batch_size, batch_size)
+        self.trusted_ = TrustedSet(X, labels, self.first_, self.meta_batch_size, batch_size)
 
     def start_epoch(self, net, epoch):
-        """After the warm-up, estimate the noise and begin the label network."""
+        """Weigh the trusted rows; after the warm-up, begin the label network."""
+        super().start_epoch(net, epoch)
         if epoch == self.warmup_epochs + 1:
             net.module_.eval()
             self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
+            features, losses = evaluate_rows(net, self.split_.data, self.layer_)
+            if self.untrusted_.any():
+                self.trust_small_losses(net, losses)
+            self.begin_label_network(net, features)
+        if self.trusted_ is not None and self.class_prior == "estimated":
             counted = counted_rows(net.criterion_, self.split_.train_rows)
-            seen = evaluate_rows(net, self.split_.data, self.layer_, counted)
-            if self.trusted_ is None:
-                self.trust_small_losses(net, seen.losses)
-            noise = self.estimate_noise(net, seen.counts, counted)
-            given, n_rows = net.criterion_.given, len(seen.features)
-            offsets = given_offsets(noise.log_transition, given, n_rows, self.given_weight)
-            self.begin_label_network(net, seen.features, offsets)
+            self.class_weights_ = class_weights(net.criterion_, counted, self.trusted_.labels)
 
     def trust_small_losses(self, net, losses):
-        """Begin to trust the lowest losses of the training rows that have a label and a weight."""
-        self.chosen_ = select_rows(net.criterion_, self.split_.train_rows, losses)
-        labels = net.criterion_.targets[self.chosen_].argmax(dim=1).cpu()
-        self.trust(net, self.chosen_inputs(), labels)
+        """Of each class without trusted rows, let those of lowest loss stand in for them."""
+        criterion = net.criterion_
+        of_class = self.untrusted_.to(criterion.given.device)[criterion.given].cpu()
+        rows = self.split_.train_rows
+        rows = rows[(rows < len(of_class)) & of_class[rows.clamp_max(len(of_class) - 1)]]
+        self.trust_rows(net, select_rows(criterion, rows, losses))
 
-    def chosen_inputs(self):
-        """Return the inputs of the rows that stand in for trusted ones."""
-        return self.split_.data.__getitems__(self.chosen_.numpy())[0].numpy()
+    def trust_rows(self, net, rows):
+        """Trust the given labels of rows, beside those that are trusted already."""
+        criterion, self.chosen_ = net.criterion_, rows
+        n_trusted = 0 if self.trusted is None else len(self.trusted.labels)
+        labels = criterion.given[rows.to(criterion.given.device)].cpu()
+        table, first = criterion.targets, self.first_ + n_trusted
+        table[first : first + len(rows)] = one_hot(labels, table.shape[1]).to(table)
+        X = joined_inputs(self.trusted, self.split_.data.__getitems__(rows.numpy())[0].numpy())
+        if self.trusted is not None:
+            labels = torch.cat([torch.from_numpy(self.trusted.labels), labels])
+        self.draw_from(net, X, labels)
 
-    def estimate_noise(self, net, counts, counted):
-        """Estimate how given labels come from classes, and keep the estimate's numbers."""
-        trusted, given = self.trusted_.data, net.criterion_.given
-        confusion = confusion_counts(net, trusted, self.layer_, len(counts)).to(counts)
-
-        def neighbor_bound(priors):
-            if self.trusted is None:
-                return 1.0
-            return self.trusted.neighbor_bound(self.split_.data.X, given, counted, priors)
-
-        noise = estimate_noise(
-            counts,
-            confusion,
-            neighbor_bound,
-            max_noise_rate=self.max_noise_rate,
-            class_prior=self.class_prior,
-        )
-        self.class_weights_ = noise.class_weights
-        self.noise_rate_, self.max_noise_rate_ = noise.noise_rate, noise.max_noise_rate
-        self.cross_entropy_share_ = cross_entropy_share(noise.max_noise_rate)
-        return noise
-
-    def begin_label_network(self, net, features, offsets):
+    def begin_label_network(self, net, features):
         """Make the label network, and its optimizer."""
-        table = net.criterion_.targets
-        linear = new_linear(features, self.layer_, table, start=self.label_start)
-        self.label_network_ = LabelNetwork(features, offsets, linear)
+        linear = new_linear(features, net.criterion_.targets, is_random=self.labels == "generated")
+        self.label_network_ = LabelNetwork(features, linear)
         self.label_optimizer_ = torch.optim.Adam(
             linear.parameters(), lr=self.meta_lr, weight_decay=META_WEIGHT_DECAY
         )
@@ -223,29 +185,41 @@ class GenerateLabels(LabelCallback):
         self.cuda_state_ = torch.cuda.get_rng_state(net.device) if self.X_.is_cuda else None
 
     def before_loss(self, net, logits, rows):
-        """Update the label network, now and then, and write the labels it generates."""
+        """Update the label network, now and then, and write the labels that it leads to."""
+        n = len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
+        rows, logits, criterion = rows[:n], logits[:n], net.criterion_
+        is_given = rows < len(criterion.given)
+        self.count_predictions(net, logits[is_given], rows[is_given])
         if len(net.history) <= self.warmup_epochs:
             return
-        n = len(logits) - self.trusted_.n_appended
-        rows = rows[:n]
         features = self.label_network_.features[rows]
         if self.frozen_ is not None:
             features = self.frozen_(net, self.X_[:n])
         if self.steps_ % self.meta_every == 0:
-            self.meta_update(net, logits[:n], rows, features)
+            self.meta_update(net, logits, rows, features)
         self.steps_ += 1
         with torch.no_grad():
-            net.criterion_.targets[rows] = self.label_network_(rows, features).softmax(dim=1)
+            labels = self.label_logits(net, logits, features).softmax(dim=1)
+            if self.labels == "refined":
+                labels = blend(criterion.targets[rows], labels, self.momentum)
+            criterion.targets[rows] = labels / labels.sum(dim=1, keepdim=True)  # had none, perhaps
+
+    def label_logits(self, net, logits, features):
+        """Return the logits (B, C) of what labels are pulled to, or, if generated, become."""
+        correction = self.label_network_.linear(features)
+        if self.labels == "generated":
+            return correction
+        return net.criterion_.as_labels(logits.detach()) + correction
 
     def meta_update(self, net, logits, rows, features):
         """Move the label network to where a step on its labels would help on trusted rows."""
-        z = self.label_network_(rows, features)
+        z = self.label_logits(net, logits, features)
         gradient = self.hypergradient_of(self.virtual_step(net, logits, z, rows))
         is_scaled = getattr(net, "gradient_scale", 1.0) != 1
         if is_scaled and not gradient.isfinite().all():  # the optimizer skips this step as well
             gradient = torch.zeros_like(gradient)
         self.label_optimizer_.zero_grad()
-        z.backward(gradient=gradient)
+        z.backward(gradient=gradient.to(z))
         self.label_optimizer_.step()
 
     def virtual_step(self, net, logits, z, rows):
@@ -275,13 +249,12 @@ class GenerateLabels(LabelCallback):
         return METHODS[self.hypergradient_](step)
 
     def end_epoch(self, net, epoch):
-        """Record the score on the trusted rows; keep the best epoch."""
-        if self.trusted_ is None:
-            return
-        accuracy, loss = self.trusted_.score(net)
+        """Record the score on the trusted rows, None before there are any; keep the best epoch."""
+        super().end_epoch(net, epoch)
+        accuracy, loss = (None, None) if self.trusted_ is None else self.trusted_.score(net)
         net.history.record("meta_accuracy", accuracy)
         net.history.record("meta_loss", loss)
-        if self.restore_best:
+        if self.restore_best and self.trusted_ is not None:
             self.best_.see(epoch, accuracy, loss, net.module_, self.linear)
 
     @property
@@ -290,19 +263,20 @@ class GenerateLabels(LabelCallback):
         return None if self.label_network_ is None else self.label_network_.linear
 
     def finish(self, net):
-        """Restore the best epoch if asked; write the labels generated for every row."""
+        """Restore the best epoch if asked; give trusted rows of X their labels; forget the rows."""
         self.best_epoch_ = self.best_.epoch or len(net.history)
         self.best_.restore(net.module_, self.linear)
         self.n_meta_ = 0 if self.trusted_ is None else len(self.trusted_)
+        indices = None if self.trusted is None else self.trusted.indices
+        labels = None if indices is None else torch.from_numpy(self.trusted.labels)
+        self.trusted = None  # a fitted estimator keeps no rows
         if self.label_network_ is None:
             return
         table, features = net.criterion_.targets, self.label_network_.features
-        # Without what given labels add, which keeps more wrong labels than it is worth here.
-        table[: len(features)] = self.linear(features).softmax(dim=1)
-        # The trusted rows stand at the table's end as well.
-        if len(self.always_seen()) and self.trusted_weight:
-            indices = torch.as_tensor(self.always_seen())
-            table[indices] = table[self.trusted_.first :].clone()
+        if self.labels == "generated":
+            table[: len(features)] = self.linear(features).softmax(dim=1)
+        if indices is not None and self.trusted_weight:
+            table[torch.as_tensor(indices)] = one_hot(labels, table.shape[1]).to(table)
         self.label_net_ = self.linear
 
     def state_dict(self):
@@ -313,7 +287,6 @@ class GenerateLabels(LabelCallback):
             state["best"] = vars(self.best_)
         if self.label_network_ is not None:
             state["chosen"] = self.chosen_
-            state["class_weights"] = self.class_weights_
             state["frozen"] = self.frozen_ and dict(self.frozen_.module.state_dict())
             state["label_network"] = dict(self.label_network_.state_dict())
             state["label_optimizer"] = self.label_optimizer_.state_dict()
@@ -337,14 +310,10 @@ class GenerateLabels(LabelCallback):
         self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
         if self.frozen_ is not None:
             self.frozen_.module.load_state_dict(state["frozen"])
-        if self.trusted is None:
-            self.chosen_ = state["chosen"]
-            labels = net.criterion_.targets[-len(self.chosen_) :].argmax(dim=1).cpu()
-            self.draw_from(net, self.chosen_inputs(), labels)
-        weights = state["class_weights"]
-        self.class_weights_ = None if weights is None else weights.to(net.device)
+        if state["chosen"] is not None:
+            self.trust_rows(net, state["chosen"])
         network = {k: tensor.to(net.device) for k, tensor in state["label_network"].items()}
-        self.begin_label_network(net, network["features"], network["offsets"])
+        self.begin_label_network(net, network["features"])
         self.label_network_.load_state_dict(network)
         self.label_optimizer_.load_state_dict(state["label_optimizer"])
         self.steps_ = state["steps"]

@@ -10,7 +10,6 @@ IEEE TIP 31, 2022, for the step; the forward-mode form follows from the loss bei
 
 import warnings
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -23,6 +22,7 @@ from torch.nn.functional import batch_norm, cross_entropy, log_softmax
 from torch.overrides import TorchFunctionMode
 
 from sknoisy.functional import at_least_float32, weighted_mean
+from sknoisy.networks.copying import copy_module
 from sknoisy.user_warnings import warn
 
 PRODUCTS = {torch.mul, Tensor.mul, Tensor.__mul__, torch.div, Tensor.div, Tensor.__truediv__}
@@ -256,7 +256,7 @@ METHODS = {
 
 def in_float64(step: VirtualStep) -> VirtualStep:
     """Return the step on a copy of the module in float64, where finite differences are sharp."""
-    module = deepcopy(step.module).double()
+    module = copy_module(step.module).double()
     with step.same_dropout():
         logits = module(step.X.double())[: len(step.logits)]
     return replace(

@@ -1,10 +1,11 @@
-"""The label network: soft labels from features of the warmed-up classifier and given labels."""
+"""The label network: from features of the warmed-up classifier to logits of labels."""
 
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
+from sknoisy.networks.copying import copy_module
 from sknoisy.training.features import find_feature_layer, pass_through, unwrap
 from sknoisy.training.net import find_augmentation
 from sknoisy.user_warnings import warn
@@ -17,44 +18,25 @@ class LabelNetwork(nn.Module):
     ----------
     features : Tensor of shape (n, D)
         Of all rows, computed when the warm-up ends.
-    offsets : Tensor of shape (n, C)
-        What each row's given label adds to its logits; 0 for rows without one.
     linear : nn.Linear
         From features to logits of labels: what is learned.
     """
 
-    def __init__(self, features: Tensor, offsets: Tensor, linear: nn.Linear):
+    def __init__(self, features: Tensor, linear: nn.Linear):
         super().__init__()
         self.register_buffer("features", features)
-        self.register_buffer("offsets", offsets)
         self.linear = linear
 
-    def forward(self, rows: Tensor, features: Tensor | None = None) -> Tensor:
-        """Return the logits (B, C) of the labels of rows (B,), by cached or other features."""
-        features = self.features[rows] if features is None else features
-        return self.linear(features) + self.offsets[rows]
 
-
-def given_offsets(log_transition: Tensor, given: Tensor, n_rows: int, weight: float) -> Tensor:
-    """Return what given labels (n_given,) add to the logits (n_rows, C): the rule of Bayes.
-
-    ``weight * log T[c, given]`` of the noise transition matrix T (class, given label).
-    """
-    offsets = log_transition.new_zeros(n_rows, len(log_transition))
-    offsets[: len(given)] = weight * log_transition.T[given]
-    return offsets
-
-
-def new_linear(features: Tensor, head: nn.Module, like: Tensor, *, start: str) -> nn.Linear:
+def new_linear(features: Tensor, like: Tensor, *, is_random: bool) -> nn.Linear:
     """Return the linear layer of a label network for features (n, D), in the type of `like` (n, C).
 
-    Its weights are those of the classifier's `head` where `start` is 'classifier' and shapes agree.
+    Its weights are random, or zeros, which correct nothing.
     """
     linear = nn.Linear(features.shape[1], like.shape[1], dtype=like.dtype)
-    shapes = [p.shape for p in head.state_dict().values()]
-    is_alike = shapes == [p.shape for p in linear.state_dict().values()]
-    if start == "classifier" and is_alike:  # a named layer may be no head
-        linear.load_state_dict(head.state_dict())
+    if not is_random:
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
     return linear.to(features.device)
 
 
@@ -78,7 +60,7 @@ class FrozenFeatures:
     """
 
     def __init__(self, module: nn.Module, feature_layer):
-        self.module = deepcopy(unwrap(module)).eval()
+        self.module = copy_module(unwrap(module)).eval()
         self.layer = find_feature_layer(self.module, feature_layer)
 
     @classmethod

@@ -10,8 +10,6 @@ from torch.nn.functional import log_softmax
 
 from sknoisy.functional import BatchLabels, at_least_float32, weighted_mean
 
-REVERSE_RATE = 0.2  # of wrong labels, from where on the loss is the authors' alone
-
 
 def given_labels_loss(logits: Tensor, labels: BatchLabels) -> Tensor:
     """Cross-entropy to the labels (B, C), mean over the rows that have one: others are zeros."""
@@ -21,33 +19,17 @@ def given_labels_loss(logits: Tensor, labels: BatchLabels) -> Tensor:
 
 
 def generated_labels_loss(
-    logits: Tensor,
-    labels: BatchLabels,
-    *,
-    entropy_weight: float,
-    scale: float,
-    cross_entropy_share: float = 0.0,
+    logits: Tensor, labels: BatchLabels, *, entropy_weight: float, scale: float
 ) -> Tensor:
     """``KL(p || t) + gamma H(p)``, mean over rows, times `scale`; p and soft labels t (B, C).
 
-    With gamma 1 the entropy cancels: what is left is the reverse cross-entropy -sum p log t. The
-    cross-entropy -sum t log p takes a fraction of it, `cross_entropy_share`.
+    With gamma 1 the entropy cancels: what is left is the reverse cross-entropy -sum p log t.
     """
     log_p = log_softmax(at_least_float32(logits), dim=1)
     targets = labels.targets
     log_t = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
     losses = (log_p.exp() * ((1 - entropy_weight) * log_p - log_t)).sum(dim=1)
-    if cross_entropy_share:
-        losses = torch.lerp(losses, -(targets * log_p).sum(dim=1), cross_entropy_share)
     return scale * weighted_mean(losses, labels.weights)
-
-
-def cross_entropy_share(max_noise_rate: float) -> float:
-    """Return 1 where no label can be wrong, down to 0 where a fifth can or more.
-
-    Cross-entropy learns every label it is given, the reverse one what is easily learned.
-    """
-    return max(0.0, 1 - max_noise_rate / REVERSE_RATE)
 
 
 def with_trusted_rows(

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import at_least_float32
-from sknoisy.neighbor_noise import highest_noise_rate_near
-from sknoisy.training.data import RowDataset
+from sknoisy.training.data import RowDataset, stack_rows
 from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.user_warnings import warn
 
+SELECTED, MOST_SELECTED = 0.1, 50  # of a class's rows, by the predecessor of the paper
 APPENDED = 8  # one trusted row to so many of the batch: the step's cost stays near 3.5
 
 
@@ -35,22 +35,13 @@ class TrustedRows:
     labels: np.ndarray
     indices: np.ndarray | None = None
 
-    def neighbor_bound(self, X, given: Tensor, weights: Tensor, priors: Tensor) -> float:
-        """Return an upper bound of the noise rate of the given labels of X, by the nearest rows.
-
-        Of the class `priors` (C,); trusted rows themselves do not count.
-        """
-        weights = weights.cpu().clone()
-        if self.indices is not None:
-            weights[torch.as_tensor(self.indices)] = 0
-        return highest_noise_rate_near(
-            self.X,
-            self.labels,
-            X,
-            given.numpy(force=True),
-            weights[: len(given)],
-            priors.numpy(force=True),
-        )
+    def take(self, kept: np.ndarray) -> "TrustedRows | None":
+        """Return those that a mask keeps; None for none."""
+        rows = np.flatnonzero(kept)
+        if not len(rows):
+            return None
+        indices = None if self.indices is None else self.indices[rows]
+        return TrustedRows(self.X[rows], self.labels[rows], indices)
 
 
 def unpack(value):
@@ -61,12 +52,12 @@ def unpack(value):
 
 
 def check_meta_labels(meta_y, classes) -> np.ndarray:
-    """Return `meta_y` as class numbers; each class must be there, and no other.
+    """Return `meta_y` as class numbers.
 
     Raises
     ------
     ValueError
-        That names the label which is missing or unknown.
+        That names the label which y does not have.
     """
     meta_y = np.asarray(meta_y)
     if meta_y.ndim != 1:
@@ -78,32 +69,59 @@ def check_meta_labels(meta_y, classes) -> np.ndarray:
         raise ValueError(
             f"meta_y must hold labels of y, got {unknown[0]!r}; y has {classes.tolist()}."
         )
-    missing = [label for label in position if label not in set(given)]
-    if missing:
-        raise ValueError(
-            f"meta_y must hold each class of y at least once, got none of {missing[0]!r}; a class"
-            " without trusted rows would not be learned."
-        )
-    return np.array([position[label] for label in given])
+    return np.array([position[label] for label in given], dtype=np.int64)
 
 
-def check_mask(trusted, labels, classes) -> np.ndarray:
-    """Return the rows that a boolean mask trusts; each class must be among them."""
+def check_mask(trusted, n_samples: int) -> np.ndarray:
+    """Return the rows that a boolean mask trusts."""
     mask = np.asarray(trusted)
-    if mask.dtype != bool or mask.shape != labels.shape:
+    if mask.dtype != bool or mask.shape != (n_samples,):
         raise ValueError(
-            f"trusted must be a boolean mask with one value a row of X, {labels.shape}, got"
+            f"trusted must be a boolean mask with one value a row of X, {(n_samples,)}, got"
             f" {mask.dtype} of shape {mask.shape}."
         )
-    rows = np.flatnonzero(mask)
-    missing = np.setdiff1d(np.arange(len(classes)), labels[rows])
-    if len(missing):
-        raise ValueError(
-            f"trusted must be True for at least one row of each class, got"
-            f" {len(rows)} True and none for {classes.tolist()[missing[0]]!r}; mark trusted rows"
-            " of it, or leave its rows out."
+    return np.flatnonzero(mask)
+
+
+def warn_of_classes(labels: np.ndarray, classes) -> None:
+    """Warn of classes without trusted rows, by the class numbers of these."""
+    missing = np.setdiff1d(np.arange(len(classes)), labels)
+    if len(missing) == len(classes):
+        warn(
+            "No trusted rows were given: pass meta_X and meta_y, or trusted. The rows of"
+            " lowest loss after the warm-up stand in for them; in cross-validation,"
+            " StratifiedKFold(shuffle=True) keeps trusted rows in every fold.",
         )
-    return rows
+    elif len(missing):
+        names = ", ".join(str(classes[k]) for k in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        warn(
+            f"No trusted rows of {names}{more} were given: rows of lowest loss after the warm-up"
+            " stand in for them."
+        )
+
+
+def joined_inputs(trusted: TrustedRows | None, X):
+    """Return the inputs of trusted rows and, below them, others (n, ...)."""
+    return X if trusted is None else stack_rows(trusted.X, X)
+
+
+def class_weights(criterion, counted: Tensor, labels: Tensor) -> Tensor | None:
+    """Return what a trusted row of each class (C,) counts, 1 on average over their labels (m,).
+
+    For the classes to count as in the loss: by the criterion's priors and weights of classes, or by
+    the fractions of the given labels, each of which counts as `counted` (n_table,) says.
+    """
+    given, prior = criterion.given, criterion.class_prior
+    if prior is None:
+        prior = counted.new_zeros(criterion.targets.shape[1])
+        prior = prior.index_add(0, given, counted[: len(given)])
+    elif criterion.class_weights is not None:
+        prior = prior * criterion.class_weights
+    counts = labels.bincount(minlength=len(prior)).to(prior)
+    weights = (prior / counts.clamp_min(1)).where(counts > 0, 0)
+    total = (weights * counts).sum()
+    return weights * counts.sum() / total if total > 0 else None
 
 
 def stratified_order(labels: Tensor) -> Tensor:
@@ -138,28 +156,30 @@ class TrustedBatches:
         return drawn
 
 
-def small_losses(losses: Tensor, labels: Tensor, fraction: float, most: int) -> Tensor:
-    """Return the rows of lowest loss of each class: a `fraction`, at least 1, at most `most`."""
-    chosen = []
+def selected_at_most(count: int) -> int:
+    """Return how many of a class's `count` rows may stand in for trusted ones: a tenth, up to 50.
+
+    But at least 1.
+    """
+    return min(MOST_SELECTED, max(1, int(SELECTED * count)))
+
+
+def small_losses(losses: Tensor, labels: Tensor) -> Tensor:
+    """Return the rows of lowest loss of each class, `selected_at_most` of each."""
+    chosen = [torch.empty(0, dtype=torch.int64)]
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
-        count = min(most, max(1, int(fraction * len(members))))
-        chosen.append(members[losses[members].argsort()[:count]])
+        chosen.append(members[losses[members].argsort()[: selected_at_most(len(members))]])
     return torch.cat(chosen)
 
 
-def select_rows(criterion, train_rows: Tensor, losses: Tensor) -> Tensor:
-    """Return the rows to trust where none were given, by `small_losses` of all rows (n,).
-
-    Of the training rows those that have a label, and a weight if any has one.
-    """
-    table = criterion.targets
-    rows = train_rows[table[train_rows].sum(dim=1).cpu() > 0]
+def select_rows(criterion, rows: Tensor, losses: Tensor) -> Tensor:
+    """Return those of labeled rows (n,) to trust, by `small_losses` of all; a weight of 0 bars."""
     weights = criterion.weights_of(rows)
     if weights is not None and (weights > 0).any():
         rows = rows[weights.cpu() > 0]
-    given = table[rows].argmax(dim=1).cpu()
-    return rows[small_losses(losses.cpu()[rows], given, 0.1, 50)]
+    given = criterion.given[rows.to(criterion.given.device)].cpu()
+    return rows[small_losses(losses.cpu()[rows], given)]
 
 
 class TrustedSet:
@@ -182,6 +202,7 @@ class TrustedSet:
 
     def __init__(self, X, labels: Tensor, first: int, meta_batch_size: int, batch_size: int | None):
         self.data = RowDataset(X, labels.numpy())
+        self.labels = labels
         self.first = first
         self.meta_batches = TrustedBatches(labels, meta_batch_size)
         self.appended = None

@@ -1,13 +1,13 @@
 """The default networks, torchvision's and the user's own, checked before any training."""
 
 import inspect
-from copy import deepcopy
 from difflib import get_close_matches
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from sknoisy.networks.copying import copy_module
 from sknoisy.networks.mlp import MLP, auto_input_dropout
 from sknoisy.networks.resnet import SmallResNet
 from sknoisy.networks.standardize import Standardize, StandardizeChannels
@@ -38,7 +38,7 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
                 f"module__{min(params)} needs a module that is a class or a factory, got an"
                 f" instance of {type(module).__name__}; pass module={type(module).__name__}."
             )
-        return deepcopy(module)
+        return copy_module(module)
     if isinstance(module, str):
         if X.ndim != 4:
             raise ValueError(

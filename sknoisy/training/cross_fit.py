@@ -17,13 +17,14 @@ from skorch.utils import to_device
 from torch import Tensor
 from torch.utils.data import Subset
 
-from sknoisy.functional import at_least_float32, shift_prior
+from sknoisy.functional import shift_prior
 from sknoisy.training.data import RowDataset
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
+from sknoisy.training.halves import Halves, logits_of
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.recipe import NetRecipe
-from sknoisy.training.seeds import MAX_SEED, seeded
+from sknoisy.training.seeds import seeded
 from sknoisy.training.warmup_search import (
     GivenLabels,
     WarmupSearch,
@@ -31,7 +32,6 @@ from sknoisy.training.warmup_search import (
     patience_of,
 )
 
-FOLDS = 2
 FEWEST_ROWS, FEWEST_EPOCHS = 50, 4  # below it halves say nothing
 PRIOR_STEPS = 20  # until a prior is met: what is predicted moves less than it is shifted
 
@@ -103,19 +103,6 @@ class GoOn:
         net.optimizer_.load_state_dict(self.states[1])
 
 
-def stratified_folds(labels: np.ndarray, seed: int, counted=None) -> np.ndarray:
-    """Return the fold (n,) of each row, 0 or 1: of each class as many in either, as far as even.
-
-    So are the rows of each class that are `counted`, bool (n,), where only some are.
-    """
-    rng = np.random.RandomState(seed)
-    counted = np.ones(len(labels), dtype=bool) if counted is None else counted
-    order = np.lexsort((rng.random_sample(len(labels)), counted, labels))
-    folds = np.empty(len(labels), dtype=np.int64)
-    folds[order] = (np.arange(len(labels)) + rng.randint(FOLDS)) % FOLDS
-    return folds
-
-
 def can_cross_fit(data, recipe: NetRecipe) -> bool:
     """Return whether there are enough rows and epochs to train on halves."""
     n_rows = len(data.labels) if data.weights is None else (data.weights > 0).sum()
@@ -176,48 +163,47 @@ def gather_evidence(
     labels : LabelCallback
         The method's callback, not used yet.
     """
-    recipe, data, rng = search.recipe, _labeled(search.data), np.random.RandomState(search.seed)
-    counted = None if data.weights is None else data.weights.numpy() > 0
-    folds = stratified_folds(data.labels, rng.randint(MAX_SEED), counted)
-    seeds = [rng.randint(MAX_SEED) for _ in range(FOLDS)]
-    held_out = [np.flatnonzero(folds == k) for k in range(FOLDS)]
-    nets = [
-        _train_plain(recipe, data, rows, seed) for rows, seed in zip(held_out, seeds, strict=True)
-    ]
+    halves, data = Halves.of(search), _labeled(search.data)
+    recipe, given = search.recipe, torch.from_numpy(data.labels)
+    nets = halves.each(partial(_train_plain, recipe, data), GivenLabels())
     begins = search.found = best_epoch(mean_losses(nets)[: half_of(recipe)])
-    labels, given = make_labels(search), torch.from_numpy(data.labels)
-    weights, seen = data.sample_weights, labels.always_seen()
+    labels = make_labels(search)
+    halves = halves.with_trusted(labels.trusted)
+    weights = data.sample_weights
     weights = torch.ones(len(given)) if weights is None else weights.clone()
-    weights[torch.from_numpy(seen)] = 0
-    logits_of = partial(_logits, recipe, data, held_out)
-    logits = logits_of(nets, data.given_prior)
-    if (weights > 0).sum() < FEWEST_ROWS or not logits.isfinite().all():
+    weights[halves.trusted_rows] = 0
+
+    def model_of(nets, prior):
+        """Return the noise model of the nets; None where they diverged."""
+        logits = _logits(recipe, data, halves.held_out, nets, prior)
+        if not logits.isfinite().all():
+            return None
+        return fit_noise_model(logits, given, weights, halves.known(nets, logits))
+
+    model, plain_epochs = None, begins
+    if (weights > 0).sum() >= FEWEST_ROWS:
+        model = model_of(nets, data.given_prior)
+    if model is None:
         return None, labels
-    plain, plain_epochs = fit_noise_model(logits, given, weights), begins
     ends = best_epoch(mean_losses(nets, "calibrated_loss"))
     if ends > begins:
         for net in nets:
             net.module_.load_state_dict(net.later_state_)
-        later = fit_noise_model(logits_of(nets, data.given_prior), given, weights)
-        gain, error = likelihood_gain(later, plain, weights)
+        later = model_of(nets, data.given_prior)
+        gain, error = likelihood_gain(later, model, weights)
         if gain > error:
-            plain, plain_epochs = later, ends
-    prior = plain.class_prior if data.class_weights is None else data.given_prior
-    corrected_nets = [
-        _train_on(recipe, data, rows, seed, net, begins, labels.fresh(), prior)
-        for rows, seed, net in zip(held_out, seeds, nets, strict=True)
-    ]
-    logits = logits_of(corrected_nets, prior)
-    if not logits.isfinite().all():
-        return None, labels
-    corrected = fit_noise_model(logits, given, weights)
-    losses = mean_losses(nets), mean_losses(corrected_nets)
-    has_trusted = labels.trusted is not None
-    epochs = begins, plain_epochs
-    evidence = compare(
-        plain, corrected, given, weights, epochs, losses, has_trusted_rows=has_trusted
+            model, plain_epochs = later, ends
+    prior = model.class_prior if data.class_weights is None else data.given_prior
+    corrected_nets = halves.each(
+        partial(_train_on, recipe, data, begins=begins, prior=prior), labels, nets
     )
-    evidence.proba[seen] = np.eye(recipe.n_classes)[data.labels[seen]]  # known to be right
+    corrected = model_of(corrected_nets, prior)
+    if corrected is None:
+        return None, labels
+    losses = mean_losses(nets), mean_losses(corrected_nets)
+    evidence = compare(model, corrected, given, weights, (begins, plain_epochs), losses)
+    trusted = halves.trusted_rows
+    evidence.proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
     return evidence, labels
 
 
@@ -227,7 +213,7 @@ def _labeled(data):
     return data if data.X.shape[0] == n_labels else replace(data, X=data.X[np.arange(n_labels)])
 
 
-def _train_plain(recipe, data, held_out, seed):
+def _train_plain(recipe, data, held_out, seed, labels):
     """Return a net trained on the given labels of all rows but `held_out`, at its best epoch."""
     with seeded(seed, recipe.device):
         net = recipe.search_net(
@@ -235,7 +221,7 @@ def _train_plain(recipe, data, held_out, seed):
             [
                 ("keep", KeepBest(patience_of(recipe), half_of(recipe))),
                 *recipe.augment(),
-                *GivenLabels().with_companions(),
+                *labels.with_companions(),
             ],
             max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
@@ -259,13 +245,13 @@ def mean_losses(nets, name="valid_loss") -> np.ndarray:
     return np.mean([net.history[:epochs, name] for net in nets], axis=0)
 
 
-def _train_on(recipe, data, held_out, seed, plain_net, begins, labels, class_prior):
+def _train_on(recipe, data, held_out, seed, plain_net, *, labels, begins, prior):
     """Return a net that goes on from a plain one's best epoch by the method's own labels."""
     history = list(plain_net.history[: min(begins, labels.warmup_epochs)])
     go_on = GoOn(history, *plain_net.states_)
     with seeded(seed, recipe.device):
         net = recipe.search_net(
-            recipe.criterion(data, class_prior),
+            recipe.criterion(data, prior),
             [*recipe.augment(), *labels.with_companions()],
             max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
@@ -284,9 +270,7 @@ def _logits(recipe, data, held_out, nets, prior) -> Tensor:
     """
     logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=torch.float64)
     for rows, net in zip(held_out, nets, strict=True):
-        unseen = Subset(RowDataset(data.X), rows)
-        found = [at_least_float32(batch).double() for batch in net.forward_iter(unseen)]
-        logits[torch.from_numpy(rows)] = torch.cat(found)
+        logits[torch.from_numpy(rows)] = logits_of(net, Subset(RowDataset(data.X), rows))
     if data.class_weights is None:
         return logits
     weights = data.sample_weights

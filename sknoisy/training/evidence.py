@@ -37,9 +37,11 @@ class Evidence:
         under the plain ones', in nats: above 0 correcting helps.
     gain_error : float
         Its standard error over the rows.
+    trusted_gain, trusted_gain_error : float
+        The same for the labels of trusted rows, which need no noise model; nan without them.
     is_corrected : bool
-        Whether labels were corrected: the gain is at least minus one standard error, or trusted
-        rows were given, which labels of doubt cannot overrule.
+        Whether labels were corrected: the trusted gain is above 0, where it is larger than its
+        error; else the gain is at least minus one standard error.
     temperature : float
         What logits are divided by, for calibrated probabilities.
     log_loss_before, log_loss_after : float
@@ -62,6 +64,8 @@ class Evidence:
     agreement_error: float
     gain: float
     gain_error: float
+    trusted_gain: float
+    trusted_gain_error: float
     is_corrected: bool
     temperature: float
     log_loss_before: float
@@ -110,6 +114,10 @@ class Evidence:
     def __str__(self):
         """Return the evidence as a table."""
         decision = "labels were corrected" if self.is_corrected else "labels were left as given"
+        trusted = []
+        if np.isfinite(self.trusted_gain):
+            gain = f"{self.trusted_gain:+.3f} +- {self.trusted_gain_error:.3f}"
+            trusted = [("the same of trusted rows, nats a label", gain)]
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
             ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
@@ -120,6 +128,7 @@ class Evidence:
                 f"{self.agreement_corrected:.1%} (difference +- {self.agreement_error:.1%})",
             ),
             ("gain of correcting, nats a label", f"{self.gain:+.3f} +- {self.gain_error:.3f}"),
+            *trusted,
             ("decision", decision),
             ("estimated noise rate", f"{self.noise_rate:.1%}"),
             ("temperature", f"{self.temperature:.2f}"),
@@ -139,8 +148,6 @@ def compare(
     weights: Tensor,
     epochs: tuple[int, int],
     losses: tuple[np.ndarray, np.ndarray],
-    *,
-    has_trusted_rows: bool = False,
 ) -> Evidence:
     """Return what the noise models of plain and corrected nets tell of the given labels (n,).
 
@@ -151,7 +158,10 @@ def compare(
     gain, gain_error = likelihood_gain(corrected, plain, weights)
     hits = [(model.logits.argmax(dim=1) == given).double() for model in (plain, corrected)]
     difference, agreement_error = _paired(hits[1] - hits[0], weights)
-    is_corrected = has_trusted_rows or gain >= -gain_error
+    trusted_gain, trusted_error = _trusted_gain(corrected, plain)
+    is_corrected = gain >= -gain_error
+    if abs(trusted_gain) > trusted_error:  # no nan is
+        is_corrected = trusted_gain > 0
     chosen = corrected if is_corrected else plain
     log_loss = torch.nn.functional.cross_entropy(chosen.logits, given, reduction="none")
     agreement = _paired(hits[0], weights)[0]
@@ -164,6 +174,8 @@ def compare(
         agreement_error=agreement_error,
         gain=gain,
         gain_error=gain_error,
+        trusted_gain=trusted_gain,
+        trusted_gain_error=trusted_error,
         is_corrected=is_corrected,
         temperature=chosen.temperature,
         log_loss_before=_paired(log_loss, weights)[0],
@@ -178,6 +190,14 @@ def compare(
 def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple[float, float]:
     """Return by how much likelier given labels are under a model, in nats, and its error."""
     return _paired(model.log_likelihood - other.log_likelihood, weights)
+
+
+def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
+    """Return by how much likelier the labels of trusted rows are, and its error; nan below two."""
+    if model.known_log_likelihood is None or len(model.known_log_likelihood) < 2:
+        return np.nan, np.nan
+    gains = model.known_log_likelihood - other.known_log_likelihood
+    return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
 
 
 def _paired(values: Tensor, weights: Tensor) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -94,10 +93,6 @@ class LabelCallback(Callback, ABC):
     def fresh(self, **changes) -> "LabelCallback":
         """Return a new callback with the same parameters but for the changes."""
         return type(self)(**{**self.get_params(deep=False), **changes})
-
-    def always_seen(self) -> np.ndarray:
-        """Return the rows that every net of the method trains on: none of them is out of sample."""
-        return np.zeros(0, dtype=np.int64)
 
     def without_correction(self, epochs: int) -> "LabelCallback":
         """Return a new callback that trains on the given labels for so many epochs, and no more."""

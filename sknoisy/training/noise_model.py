@@ -7,7 +7,7 @@ be fitted together, since noise and lack of confidence explain the same disagree
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class NoiseModel:
         Log-probability of each given label under the model, in nats.
     joint : Tensor of shape (C, C)
         Expected fraction of the rows of each class (row) with each given label (column).
+    known_log_likelihood : Tensor of shape (m,) or None
+        Log-probability of the labels that are known to be right, in nats.
     """
 
     logits: Tensor
@@ -46,6 +48,7 @@ class NoiseModel:
     posterior: Tensor
     log_likelihood: Tensor
     joint: Tensor
+    known_log_likelihood: Tensor | None = None
 
     @property
     def proba(self) -> Tensor:
@@ -69,38 +72,57 @@ def spread_noise(rate: float, n_classes: int) -> Tensor:
     return (1 - rate) * eye + rate / (n_classes - 1) * (1 - eye)
 
 
-def newton_step(log_beta: float, z: Tensor, posterior: Tensor, weights: Tensor) -> float:
-    """Return log(1 / T) after one Newton step on the expected log-likelihood, with its prior."""
+def newton_step(
+    log_beta: float, z: Tensor, posterior: Tensor, weights: Tensor, expected: float = 0.0
+) -> float:
+    """Return log(1 / T) after one Newton step on the expected log-likelihood.
+
+    Its prior is normal, about the `expected` one.
+    """
     beta = math.exp(log_beta)
     p = (beta * z).softmax(dim=1)
     mean = (p * z).sum(dim=1)
     variance = (p * z.square()).sum(dim=1) - mean.square()
     precision = LOG_TEMPERATURE_SD**-2
     slope = beta * (weights * ((posterior * z).sum(dim=1) - mean)).sum().item()
-    slope -= precision * log_beta
+    slope -= precision * (log_beta - expected)
     curvature = beta**2 * (weights * variance).sum().item() + precision
     step = max(-0.5, min(0.5, slope / curvature))
     return max(-3.0, min(3.0, log_beta + step))
 
 
 def calibrated_loss(
-    logits: Tensor, given: Tensor, weights: Tensor | None = None, log_beta: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    log_beta: float = 0.0,
+    expected: float = 0.0,
 ) -> tuple[float, float]:
     """Return the cross-entropy of labels (n,) at the temperature that suits them best, in nats.
 
     And ``log(1 / T)``, from where the next search may begin. The logits are (n, C).
     """
-    z = logits.double()
-    z = z - z.mean(dim=1, keepdim=True)
+    z = centered(logits)
     weights = z.new_ones(len(z)) if weights is None else weights.to(z)
-    one_hot = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[given]
+    one_hot = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[labels]
     for _ in range(TEMPERATURE_STEPS):
-        log_beta = newton_step(log_beta, z, one_hot, weights)
-    losses = cross_entropy(math.exp(log_beta) * z, given, reduction="none")
+        log_beta = newton_step(log_beta, z, one_hot, weights, expected)
+    losses = cross_entropy(math.exp(log_beta) * z, labels, reduction="none")
     return ((weights * losses).sum() / weights.sum()).item(), log_beta
 
 
-def fit_noise_model(logits: Tensor, given: Tensor, weights: Tensor | None = None) -> NoiseModel:
+def centered(logits: Tensor) -> Tensor:
+    """Return logits (n, C) in float64 with rows of mean 0, which changes no probability."""
+    z = logits.double()
+    return z - z.mean(dim=1, keepdim=True)
+
+
+def fit_noise_model(
+    logits: Tensor,
+    given: Tensor,
+    weights: Tensor | None = None,
+    known: tuple[Tensor, Tensor] | None = None,
+) -> NoiseModel:
     """Fit the model to logits (n, C) of rows that their network was not trained on.
 
     Parameters
@@ -111,15 +133,30 @@ def fit_noise_model(logits: Tensor, given: Tensor, weights: Tensor | None = None
         Class numbers, as given.
     weights : Tensor of shape (n,) or None, default=None
         What each row counts.
+    known : tuple of Tensors of shape (m, C) and (m,), or None, default=None
+        Out-of-sample logits and class numbers of rows whose labels are right. What given labels
+        tell of the temperature is then no more than where theirs is expected.
     """
-    z = logits.double()
-    z = z - z.mean(dim=1, keepdim=True)
-    n, n_classes = z.shape
-    weights = z.new_ones(n) if weights is None else weights.double()
-    total = weights.sum().item()
+    weights = torch.ones(len(logits)) if weights is None else weights
+    model = _maximize_expectation(logits, given, weights.double())
+    if known is None or len(known[1]) == 0:
+        return model
+    expected = -math.log(model.temperature)
+    _, log_beta = calibrated_loss(*known, log_beta=expected, expected=expected)
+    log_p = (math.exp(log_beta) * centered(known[0])).log_softmax(dim=1)
+    of_known = log_p[torch.arange(len(log_p)), known[1]]
+    model = _maximize_expectation(logits, given, weights.double(), log_beta)
+    return replace(model, known_log_likelihood=of_known)
+
+
+def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
+    """Fit the model; a log(1 / T) that is given stays."""
+    z = centered(logits)
+    n_classes, total = z.shape[1], weights.sum().item()
     one_hot = torch.eye(n_classes, dtype=z.dtype)[given]
     weighted = weights[:, None] * one_hot
-    transition, log_beta, last = spread_noise(FIRST_RATE, n_classes), 0.0, -math.inf
+    is_fixed, log_beta = log_beta is not None, log_beta or 0.0
+    transition, last = spread_noise(FIRST_RATE, n_classes), -math.inf
     for step in range(MAX_STEPS):
         posterior = (math.exp(log_beta) * z).softmax(dim=1) * transition.T[given]  # (n, C)
         likelihood = posterior.sum(dim=1, keepdim=True)
@@ -134,7 +171,7 @@ def fit_noise_model(logits: Tensor, given: Tensor, weights: Tensor | None = None
         last = objective
         transition = counts + prior
         transition = transition / transition.sum(dim=1, keepdim=True)
-        for _ in range(2):
+        for _ in range(0 if is_fixed else 2):
             log_beta = newton_step(log_beta, z, posterior, weights)
     return NoiseModel(
         logits=logits.double(),

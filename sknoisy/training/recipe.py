@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +12,7 @@ from torch.utils.data import Subset
 from sknoisy.functional import at_least_float32
 from sknoisy.networks.augmentation import build_augmentation
 from sknoisy.networks.build import build_module, check_logits
+from sknoisy.networks.copying import copy_module
 from sknoisy.networks.layout import use_channels_last
 from sknoisy.training.data import BatchLoader, RowDataset
 from sknoisy.training.net import Augment, InnerNet, as_inputs
@@ -176,7 +176,7 @@ class NetRecipe:
         """Return a net that trains a copy of the network, without what is meant for the user."""
         own = {k: v for k, v in self.params.items() if not k.startswith(NOT_IN_SEARCH)}
         own |= {"iterator_train__shuffle": True, "verbose": 0, **params}
-        return self._net(deepcopy(self.module), criterion, callbacks, own)
+        return self._net(copy_module(self.module), criterion, callbacks, own)
 
     def _net(self, module, criterion, callbacks, params):
         return InnerNet(
