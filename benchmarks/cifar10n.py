@@ -87,9 +87,7 @@ def make(method, epochs, **recipe):
             "target_update_every": 1,
         }
         return SyntheticMixClassifier(n_neighbors=1, mixup_loss="ce", **phases, **recipe)
-    return MetaLabelNetClassifier(
-        warmup_epochs=epochs // 4, meta_every=1, max_noise_rate=1.0, **recipe
-    )
+    return MetaLabelNetClassifier(warmup_epochs=epochs // 4, **recipe)
 
 
 def run(method, train, test, votes, recipe, seed):

@@ -203,7 +203,12 @@ def main(repeats, device, amp):
         **shared,
     )
     meta = MetaLabelNetClassifier(
-        warmup_epochs=1, meta_every=1, max_noise_rate=1.0, virtual_lr=5.0, **shared
+        warmup_epochs=1,
+        meta_every=1,
+        virtual_lr=5.0,
+        labels="generated",
+        entropy_weight=1.0,
+        **shared,
     )
     trusted = {"trusted": np.arange(N) < N_TRUSTED}
     jobs = {

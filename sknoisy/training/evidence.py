@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import norm, t
 from torch import Tensor
 
 from sknoisy.training.noise_model import NoiseModel
@@ -38,7 +39,8 @@ class Evidence:
     gain_error : float
         Its standard error over the rows.
     trusted_gain, trusted_gain_error : float
-        The same for the labels of trusted rows, which need no noise model; nan without them.
+        The same for the labels of trusted rows, which need no noise model; the error is larger
+        where they are few. nan below two.
     is_corrected : bool
         Whether labels were corrected: the trusted gain is above 0, where it is larger than its
         error; else the gain is at least minus one standard error.
@@ -197,7 +199,8 @@ def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
     if model.known_log_likelihood is None or len(model.known_log_likelihood) < 2:
         return np.nan, np.nan
     gains = model.known_log_likelihood - other.known_log_likelihood
-    return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
+    few = t.ppf(norm.cdf(1), len(gains) - 1)  # Student's: their own deviation is uncertain too
+    return gains.mean().item(), few * gains.std().item() / len(gains) ** 0.5
 
 
 def _paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
