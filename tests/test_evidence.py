@@ -22,7 +22,7 @@ from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint import CheckpointFolder
 from sknoisy.training import cross_fit
-from sknoisy.training.evidence import compare
+from sknoisy.training.evidence import GIVEN_BIAS, _pooled, compare
 from sknoisy.training.halves import stratified_folds
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 
@@ -286,7 +286,7 @@ def test_trusted_rows_are_known_by_nets_that_have_not_seen_them(is_mask, data, m
         assert logits.shape == (60, 3)
         assert (logits != 0).all()
     assert np.isfinite(clf.evidence_.trusted_gain)
-    assert "the same of trusted rows" in str(clf.evidence_)
+    assert "of trusted labels alone" in str(clf.evidence_)
 
 
 def test_known_labels_set_the_temperature_and_the_noise_follows():
@@ -432,11 +432,24 @@ def test_trusted_rows_decide_where_they_tell_anything():
         assert not found.is_corrected
         assert decide(bad, good, good, bad, n_known).is_corrected
     found = decide(good, bad, bad, good, 200)
-    assert found.gain < -found.gain_error
+    assert found.given_gain < -found.given_gain_error
     assert found.trusted_gain > found.trusted_gain_error > 0
+    assert found.given_gain < found.gain < found.trusted_gain
     assert found.is_corrected
     assert not decide(bad, good, good, bad, 200).is_corrected
-    assert not decide(good, bad, good, good, 200).is_corrected  # they tell nothing
+
+
+def test_gains_are_pooled_by_how_far_either_may_be_wrong():
+    nothing = (float("nan"), float("nan"))
+    assert _pooled((-0.2, 0.01), nothing) == (-0.2, 0.01)
+    gain, error = _pooled((-0.03, 0.0), (0.1, GIVEN_BIAS))  # in equal doubt
+    assert gain == pytest.approx(0.035)
+    assert error == pytest.approx(GIVEN_BIAS / 2)
+    gain, error = _pooled((-0.03, 0.01), (5.0, 10.0))  # a row or two that tell nothing
+    assert gain == pytest.approx(-0.03, abs=0.001)
+    assert error == pytest.approx(0.01, abs=0.001)
+    gain, error = _pooled((-0.03, 0.01), (0.02, 0.002))
+    assert gain == pytest.approx(0.02, abs=0.001)
 
 
 def rare_digits():

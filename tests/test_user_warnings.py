@@ -99,7 +99,7 @@ def vanished(folder):
 # What leads to each warning, by words of it; every call of `warn` in the package is one of these.
 CAUSES = {
     "No trusted rows were given": lambda folder: meta().fit(X, Y),
-    "No trusted rows of": lambda folder: meta().fit(X, Y, trusted=Y == Y[0]),
+    "No trusted rows of": lambda folder: meta().fit(X, Y, trusted=Y[0] == Y),
     "max_epochs must exceed warmup_epochs for any label to be corrected": lambda folder: meta(
         warmup_epochs=3
     ).fit(X, Y, **META),

@@ -234,5 +234,8 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
     if document["format"] > 1:  # before, other things were known of it
         evidence = join_state(document["evidence"], part("evidence."))
         if evidence and document["format"] == 2:
-            evidence["plain_epochs"] = evidence["warmup_epochs"]
+            later = {"plain_epochs": "warmup_epochs", "given_gain": "gain"}
+            later["given_gain_error"] = "gain_error"
+            evidence |= {name: evidence[former] for name, former in later.items()}
+            evidence |= dict.fromkeys(("trusted_gain", "trusted_gain_error"), float("nan"))
     return row_format, Evidence.from_state(evidence) if evidence else None

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from sknoisy.training.noise_model import NoiseModel
 
+GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -33,17 +35,16 @@ class Evidence:
         the method to its last epoch.
     agreement_error : float
         Standard error of the difference of the two.
-    gain : float
-        Log-likelihood of a held-out label under the corrected networks' noise model, minus that
-        under the plain ones', in nats: above 0 correcting helps.
-    gain_error : float
-        Its standard error over the rows.
+    gain, gain_error : float
+        By how much likelier, in nats, correcting makes a held-out label, and the standard error:
+        that of given labels, or pooled with that of trusted ones. Above 0 correcting helps.
+    given_gain, given_gain_error : float
+        Log-likelihood of a given label under the corrected networks' noise model, minus that under
+        the plain ones', and its standard error over the rows.
     trusted_gain, trusted_gain_error : float
-        The same for the labels of trusted rows, which need no noise model; the error is larger
-        where they are few. nan below two.
+        The same for the labels of trusted rows, which need no noise model; nan below two of them.
     is_corrected : bool
-        Whether labels were corrected: the trusted gain is above 0, where it is larger than its
-        error; else the gain is at least minus one standard error.
+        Whether labels were corrected: the gain is at least minus one standard error.
     temperature : float
         What logits are divided by, for calibrated probabilities.
     log_loss_before, log_loss_after : float
@@ -66,6 +67,8 @@ class Evidence:
     agreement_error: float
     gain: float
     gain_error: float
+    given_gain: float
+    given_gain_error: float
     trusted_gain: float
     trusted_gain_error: float
     is_corrected: bool
@@ -118,8 +121,13 @@ class Evidence:
         decision = "labels were corrected" if self.is_corrected else "labels were left as given"
         trusted = []
         if np.isfinite(self.trusted_gain):
-            gain = f"{self.trusted_gain:+.3f} +- {self.trusted_gain_error:.3f}"
-            trusted = [("the same of trusted rows, nats a label", gain)]
+            trusted = [
+                (f"of {kind} labels alone", f"{gain:+.3f} +- {error:.3f}")
+                for kind, gain, error in (
+                    ("given", self.given_gain, self.given_gain_error),
+                    ("trusted", self.trusted_gain, self.trusted_gain_error),
+                )
+            ]
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
             ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
@@ -157,13 +165,12 @@ def compare(
     and to what `plain` tells of; `losses` those of held-out labels after each epoch, plain and
     corrected.
     """
-    gain, gain_error = likelihood_gain(corrected, plain, weights)
+    of_given = likelihood_gain(corrected, plain, weights)
+    of_trusted = _trusted_gain(corrected, plain)
+    gain, gain_error = _pooled(of_given, of_trusted)
+    is_corrected = gain >= -gain_error
     hits = [(model.logits.argmax(dim=1) == given).double() for model in (plain, corrected)]
     difference, agreement_error = _paired(hits[1] - hits[0], weights)
-    trusted_gain, trusted_error = _trusted_gain(corrected, plain)
-    is_corrected = gain >= -gain_error
-    if abs(trusted_gain) > trusted_error:  # no nan is
-        is_corrected = trusted_gain > 0
     chosen = corrected if is_corrected else plain
     log_loss = torch.nn.functional.cross_entropy(chosen.logits, given, reduction="none")
     agreement = _paired(hits[0], weights)[0]
@@ -176,8 +183,10 @@ def compare(
         agreement_error=agreement_error,
         gain=gain,
         gain_error=gain_error,
-        trusted_gain=trusted_gain,
-        trusted_gain_error=trusted_error,
+        given_gain=of_given[0],
+        given_gain_error=of_given[1],
+        trusted_gain=of_trusted[0],
+        trusted_gain_error=of_trusted[1],
         is_corrected=is_corrected,
         temperature=chosen.temperature,
         log_loss_before=_paired(log_loss, weights)[0],
@@ -201,6 +210,19 @@ def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
     gains = model.known_log_likelihood - other.known_log_likelihood
     few = t.ppf(norm.cdf(1), len(gains) - 1)  # Student's: their own deviation is uncertain too
     return gains.mean().item(), few * gains.std().item() / len(gains) ** 0.5
+
+
+def _pooled(of_given: tuple, of_trusted: tuple) -> tuple[float, float]:
+    """Return the mean of two gains, weighted by how far either may be wrong, and its error.
+
+    The gain of given labels is wrong by more than its error where mistakes can be foretold.
+    """
+    if not np.isfinite(of_trusted[0]):
+        return of_given
+    doubts = np.array([of_given[1] ** 2 + GIVEN_BIAS**2, max(of_trusted[1], 1e-6) ** 2])
+    shares = (1 / doubts) / (1 / doubts).sum()
+    gains, errors = np.transpose([of_given, of_trusted])
+    return float(shares @ gains), float(np.linalg.norm(shares * errors))
 
 
 def _paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
