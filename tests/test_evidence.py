@@ -22,7 +22,7 @@ from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint import CheckpointFolder
 from sknoisy.training import cross_fit
-from sknoisy.training.evidence import GIVEN_BIAS, _pooled, compare
+from sknoisy.training.evidence import GIVEN_BIAS, _pooled, _trusted_gain, compare
 from sknoisy.training.halves import stratified_folds
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 
@@ -437,6 +437,32 @@ def test_trusted_rows_decide_where_they_tell_anything():
     assert found.given_gain < found.gain < found.trusted_gain
     assert found.is_corrected
     assert not decide(bad, good, good, bad, 200).is_corrected
+
+
+def test_trusted_rows_tell_as_far_as_their_classes_reach():
+    logits, classes, given = drawn(4000, 4, uniform(0.2, 4), 1.0)
+    noise = torch.randn(4000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    worse = logits + 2 * noise
+    rows = torch.arange(3000, 4000)
+
+    def found(kept):
+        known = [(z[kept], classes[kept]) for z in (worse, logits)]
+        models = [
+            fit_noise_model(z[:3000], given[:3000], None, k)
+            for z, k in zip((worse, logits), known, strict=True)
+        ]
+        return _trusted_gain(*reversed(models)), models[1]
+
+    (everywhere, error), model = found(rows)
+    assert model.known_labels.tolist() == classes[rows].tolist()
+    rare = torch.cat([rows[classes[rows] == k][: 200 if k else 20] for k in range(4)])
+    (balanced, _), _ = found(rare)
+    assert balanced == pytest.approx(everywhere, abs=0.1)
+    two = rows[classes[rows] < 2]
+    (_, of_two), model = found(two)
+    share = model.class_prior[:2].sum().item()
+    assert 0.4 < share < 0.6
+    assert of_two == pytest.approx(error * 2**0.5 / share, rel=0.2)
 
 
 def test_gains_are_pooled_by_how_far_either_may_be_wrong():

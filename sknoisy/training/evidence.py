@@ -204,12 +204,20 @@ def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tu
 
 
 def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
-    """Return by how much likelier the labels of trusted rows are, and its error; nan below two."""
-    if model.known_log_likelihood is None or len(model.known_log_likelihood) < 2:
+    """Return by how much likelier the labels of trusted rows are, and its error; nan below two.
+
+    Classes count by their priors, however many trusted rows they have; the error grows as those
+    without any are more frequent.
+    """
+    labels = model.known_labels
+    if labels is None or len(labels) < 2:
         return np.nan, np.nan
+    prior, counts = model.class_prior, labels.bincount(minlength=len(model.class_prior))
     gains = model.known_log_likelihood - other.known_log_likelihood
-    few = t.ppf(norm.cdf(1), len(gains) - 1)  # Student's: their own deviation is uncertain too
-    return gains.mean().item(), few * gains.std().item() / len(gains) ** 0.5
+    gain, error = _paired(gains, prior[labels] / counts[labels])
+    n, told = len(labels), prior[counts > 0].sum().item()
+    few = t.ppf(norm.cdf(1), n - 1) * (n / (n - 1)) ** 0.5  # by Student's distribution
+    return gain, few * error / max(told, 1e-6)
 
 
 def _pooled(of_given: tuple, of_trusted: tuple) -> tuple[float, float]:

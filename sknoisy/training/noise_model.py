@@ -38,8 +38,8 @@ class NoiseModel:
         Log-probability of each given label under the model, in nats.
     joint : Tensor of shape (C, C)
         Expected fraction of the rows of each class (row) with each given label (column).
-    known_log_likelihood : Tensor of shape (m,) or None
-        Log-probability of the labels that are known to be right, in nats.
+    known_labels, known_log_likelihood : Tensor of shape (m,) or None
+        Class numbers that are known to be right, and their log-probability, in nats.
     """
 
     logits: Tensor
@@ -48,6 +48,7 @@ class NoiseModel:
     posterior: Tensor
     log_likelihood: Tensor
     joint: Tensor
+    known_labels: Tensor | None = None
     known_log_likelihood: Tensor | None = None
 
     @property
@@ -146,7 +147,7 @@ def fit_noise_model(
     log_p = (math.exp(log_beta) * centered(known[0])).log_softmax(dim=1)
     of_known = log_p[torch.arange(len(log_p)), known[1]]
     model = _maximize_expectation(logits, given, weights.double(), log_beta)
-    return replace(model, known_log_likelihood=of_known)
+    return replace(model, known_labels=known[1], known_log_likelihood=of_known)
 
 
 def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
