@@ -144,6 +144,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                 recipe.criterion(data, class_prior(data, self.evidence_)),
                 # Inputs are augmented and the best weights restored before labels are written.
                 [
+                    *labels.scorers(),
                     *copies(self.callbacks),
                     *recipe.augment(),
                     *labels.with_companions(),

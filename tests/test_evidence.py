@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,8 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import load_digits, make_blobs, make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
+from skorch.callbacks import Checkpoint
+from skorch.dataset import ValidSplit
 from skorch.history import History
 from torch.nn.functional import cross_entropy
 
@@ -287,6 +290,51 @@ def test_trusted_rows_are_known_by_nets_that_have_not_seen_them(is_mask, data, m
         assert (logits != 0).all()
     assert np.isfinite(clf.evidence_.trusted_gain)
     assert "of trusted labels alone" in str(clf.evidence_)
+
+
+def test_trusted_rows_are_judged_alike_in_X_and_apart_whatever_a_class_weighs(data, monkeypatch):
+    X, y, true = data
+    known = []
+
+    def spy(logits, given, weights, known_rows):
+        known.append(known_rows)
+        return fit_noise_model(logits, given, weights, known_rows)
+
+    monkeypatch.setattr(cross_fit, "fit_noise_model", spy)
+    trusted, shares = np.arange(300) < 60, []
+    clf = MetaLabelNetClassifier(**CALM, class_weight={0: 20, 1: 1, 2: 1})
+    for rows, given in (
+        ((X, np.where(trusted, true, y)), {"trusted": trusted}),
+        ((X, np.where(trusted, true, y)), {"meta_X": X[:60], "meta_y": true[:60]}),
+    ):
+        known.clear()
+        clf.fit(*rows, **given)
+        shares.append(known[0][0].softmax(1).mean(0).numpy())
+    np.testing.assert_allclose(*shares, atol=0.08)
+
+
+def test_trusted_rows_count_in_the_priors_of_the_classes(data):
+    X, y, true = data
+    trusted = true == 0  # a reviewer has seen all of a class
+    clf = MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)
+    assert clf.evidence_.class_prior[0] >= trusted.mean()
+    assert clf.evidence_.joint.sum() == pytest.approx(1)
+    assert clf.net_.criterion_.class_prior[0] == pytest.approx(clf.evidence_.class_prior[0])
+
+
+@pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier])
+def test_the_best_epoch_of_any_phase_can_be_loaded(method, data, tmp_path, monkeypatch):
+    X, y, _ = data
+    monkeypatch.setattr(cross_fit, "compare", lambda *a: replace(compare(*a), is_corrected=True))
+
+    class First(Checkpoint):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 1:
+                self.save_model(net)
+
+    first = First(dirname=tmp_path, load_best=True, monitor=None)
+    clf = method(**CALM, train_split=ValidSplit(5), callbacks=[("first", first)]).fit(X, y)
+    assert np.isfinite(clf.soft_labels_).all()
 
 
 def test_known_labels_set_the_temperature_and_the_noise_follows():

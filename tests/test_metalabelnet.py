@@ -11,7 +11,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, Checkpoint
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div
@@ -452,6 +452,13 @@ def test_restore_best_returns_to_the_best_epoch(split):
     assert clf.score(X_meta, y_meta) == pytest.approx(max(scores)[0])
 
 
+def test_training_may_end_by_the_loss_on_trusted_rows(split):
+    X, y, _, X_meta, y_meta = split
+    stop = EarlyStopping("meta_loss", patience=1, threshold=10.0)  # no epoch is so much better
+    clf = MetaLabelNetClassifier(**FAST, callbacks=[("stop", stop)])
+    assert clf.fit(X, y, meta_X=X_meta, meta_y=y_meta).n_iter_ == 2
+
+
 def test_slower_hypergradients_are_named_once(split):
     X, y, _, X_meta, y_meta = split
 
@@ -598,6 +605,35 @@ def test_each_fold_gets_every_trusted_row_scaled_by_its_own_scaler(split, n_jobs
         ).fit(X, y, meta_X=(X_meta,), meta_y=(y_meta,))
         (received,) = search.best_estimator_[-1].received_
         np.testing.assert_allclose(received, StandardScaler().fit(X).transform(X_meta))
+
+
+class Chosen(Callback):
+    """Keeps which rows were trusted, and how many of the trusted set."""
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        labels = net.label_callback
+        self.held_out_ = np.asarray(dataset_valid.indices)
+        self.chosen_, self.indices_ = labels.chosen_, labels.trusted.indices
+        first, n_trusted = labels.first_, len(self.indices_)
+        self.labels_ = net.criterion_.targets[first : first + n_trusted].argmax(1).numpy()
+        self.n_trusted_ = len(labels.trusted_)
+
+
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_no_held_out_row_is_trusted_or_stands_in(split):
+    X, y, true, _, _ = split
+    mask = (np.arange(len(X)) < 200) & (true > 0)
+    clf = MetaLabelNetClassifier(
+        **FAST, train_split=ValidSplit(KFold(5)), callbacks=[("chosen", Chosen())]
+    ).fit(X, np.where(mask, true, y), trusted=mask)
+    found = dict(clf.net_.callbacks_)["chosen"]
+    assert len(found.held_out_) == len(X) // 5
+    assert not np.isin(found.chosen_, found.held_out_).any()
+    expected = np.setdiff1d(np.flatnonzero(mask), found.held_out_)
+    np.testing.assert_array_equal(found.indices_, expected)
+    np.testing.assert_array_equal(found.labels_, true[expected])
+    assert len(found.chosen_) > 0
+    assert clf.n_meta_ == found.n_trusted_ == len(expected) + len(found.chosen_)
 
 
 def test_a_mask_is_cut_with_the_folds(split):

@@ -6,12 +6,13 @@ IEEE TIP 31, 2022, arXiv 2103.10869, and the authors' published code.
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
 from sknoisy.functional import blend
-from sknoisy.metalabelnet.evaluation import counted_rows, evaluate_rows
+from sknoisy.metalabelnet.evaluation import ScoreTrusted, counted_rows, evaluate_rows
 from sknoisy.metalabelnet.hypergradient import METHODS, VirtualStep, first_that_works
 from sknoisy.metalabelnet.label_net import (
     BestEpoch,
@@ -87,6 +88,10 @@ class CorrectLabels(RefineLabels):
         self.class_prior = class_prior
         self.hypergradient = hypergradient
 
+    def scorers(self):
+        """Return the callback that scores the trusted rows."""
+        return [("sknoisy_meta_score", ScoreTrusted())]
+
     def loss_at(self, epoch):
         """Cross-entropy in the warm-up, then the method's loss; plus that of trusted rows."""
         if epoch <= self.warmup_epochs:
@@ -137,6 +142,8 @@ class CorrectLabels(RefineLabels):
     def start_epoch(self, net, epoch):
         """Weigh the trusted rows; after the warm-up, begin the label network."""
         super().start_epoch(net, epoch)
+        if epoch == 1:
+            self.leave_held_out(net)
         if epoch == self.warmup_epochs + 1:
             net.module_.eval()
             self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
@@ -147,6 +154,20 @@ class CorrectLabels(RefineLabels):
         if self.trusted_ is not None and self.class_prior == "estimated":
             counted = counted_rows(net.criterion_, self.split_.train_rows)
             self.class_weights_ = class_weights(net.criterion_, counted, self.trusted_.labels)
+
+    def leave_held_out(self, net):
+        """Trust no row of X that is held out; the labels of the others close ranks."""
+        held_out, trusted = self.split_.held_out, self.trusted
+        if held_out is None or trusted is None or trusted.indices is None:
+            return
+        self.trusted = trusted.take(~np.isin(trusted.indices, held_out.indices))
+        table, self.trusted_ = net.criterion_.targets, None
+        table[self.first_ : self.first_ + len(trusted.labels)] = 0
+        if self.trusted is not None:
+            labels = torch.from_numpy(self.trusted.labels)
+            last = self.first_ + len(labels)
+            table[self.first_ : last] = one_hot(labels, table.shape[1]).to(table)
+            self.draw_from(net, self.trusted.X, labels)
 
     def trust_small_losses(self, net, losses):
         """Of each class without trusted rows, let those of lowest loss stand in for them."""
@@ -249,13 +270,11 @@ class CorrectLabels(RefineLabels):
         return METHODS[self.hypergradient_](step)
 
     def end_epoch(self, net, epoch):
-        """Record the score on the trusted rows, None before there are any; keep the best epoch."""
+        """Keep the epoch of the best score on the trusted rows."""
         super().end_epoch(net, epoch)
-        accuracy, loss = (None, None) if self.trusted_ is None else self.trusted_.score(net)
-        net.history.record("meta_accuracy", accuracy)
-        net.history.record("meta_loss", loss)
         if self.restore_best and self.trusted_ is not None:
-            self.best_.see(epoch, accuracy, loss, net.module_, self.linear)
+            score = net.history[-1, "meta_accuracy"], net.history[-1, "meta_loss"]
+            self.best_.see(epoch, *score, net.module_, self.linear)
 
     @property
     def linear(self) -> nn.Linear | None:
@@ -297,6 +316,8 @@ class CorrectLabels(RefineLabels):
     def load_state_dict(self, state, net=None, split=None):
         """Go on with the label network and its optimizer; a finished fit has the former alone."""
         super().load_state_dict(state, net, split)
+        if split is not None:
+            self.leave_held_out(net)
         if self.label_net_ is not None:
             self.label_net_ = linear_from(self.label_net_)
         if "label_network" in state:

@@ -141,8 +141,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         correcting labels helps: else the network is trained on the given labels alone, for the
         epochs that foretell held-out labels best. It finds the warm-up where that is searched for,
         calibrates `predict_proba`, and lets `label_issues` rest on probabilities that have not
-        seen the labels. False is the method as published, as are fits of fewer than 50 rows or 4
-        epochs. Found: `evidence_`.
+        seen the labels. False is the method as published, as are fits of fewer than 50 rows,
+        without trusted ones, or 4 epochs. Found: `evidence_`.
     calibrate : bool, default=True
         Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
         temperature found. Predictions stay the same. Read when predicting.
@@ -182,7 +182,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         The refined labels: rows in the order of X, columns in the order of `classes_`, each row a
         distribution; generated ones are what the label network makes of the features. What training
         used and brought about itself; `corrected_labels_` rest on predictions that have not seen
-        the labels. Rows that `trusted` marks keep their label, unless `trusted_weight` is 0.
+        the labels. Rows that `trusted` marks keep their label, unless `trusted_weight` is 0 or
+        `train_split` holds them out.
     label_net_ : nn.Linear or None
         The label network, from features to logits; None if training ended in the warm-up.
     hypergradient_ : str or None

@@ -1,10 +1,22 @@
-"""The evaluation pass when the warm-up ends: features, and losses row by row."""
+"""Evaluation passes: of all rows when the warm-up ends, of trusted rows after each epoch."""
 
+from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sknoisy.training.features import pass_through
+
+
+class ScoreTrusted(Callback):
+    """Record accuracy and loss on the trusted rows, None before there are any."""
+
+    def on_epoch_end(self, net, **kwargs):
+        """Run before callbacks of the user, who may monitor them."""
+        trusted = net.label_callback.trusted_
+        accuracy, loss = (None, None) if trusted is None else trusted.score(net)
+        net.history.record("meta_accuracy", accuracy)
+        net.history.record("meta_loss", loss)
 
 
 def counted_rows(criterion, train_rows: Tensor) -> Tensor:

@@ -175,10 +175,10 @@ def gather_evidence(
 
     def model_of(nets, prior):
         """Return the noise model of the nets; None where they diverged."""
-        logits = _logits(recipe, data, halves.held_out, nets, prior)
+        logits, shift = _logits(recipe, data, halves.held_out, nets, prior)
         if not logits.isfinite().all():
             return None
-        return fit_noise_model(logits, given, weights, halves.known(nets, logits))
+        return fit_noise_model(logits, given, weights, halves.known(nets, logits, shift))
 
     model, plain_epochs = None, begins
     if (weights > 0).sum() >= FEWEST_ROWS:
@@ -193,7 +193,9 @@ def gather_evidence(
         gain, error = likelihood_gain(later, model, weights)
         if gain > error:
             model, plain_epochs = later, ends
-    prior = model.class_prior if data.class_weights is None else data.given_prior
+    prior = data.given_prior
+    if data.class_weights is None:
+        prior = halves.with_known(model.joint, weights).sum(dim=1)
     corrected_nets = halves.each(
         partial(_train_on, recipe, data, begins=begins, prior=prior), labels, nets
     )
@@ -202,7 +204,8 @@ def gather_evidence(
         return None, labels
     losses = mean_losses(nets), mean_losses(corrected_nets)
     evidence = compare(model, corrected, given, weights, (begins, plain_epochs), losses)
-    trusted = halves.trusted_rows
+    joint = halves.with_known(torch.from_numpy(evidence.joint), weights)
+    evidence, trusted = replace(evidence, joint=joint.numpy()), halves.trusted_rows
     evidence.proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
     return evidence, labels
 
@@ -252,7 +255,7 @@ def _train_on(recipe, data, held_out, seed, plain_net, *, labels, begins, prior)
     with seeded(seed, recipe.device):
         net = recipe.search_net(
             recipe.criterion(data, prior),
-            [*recipe.augment(), *labels.with_companions()],
+            [*labels.scorers(), *recipe.augment(), *labels.with_companions()],
             max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
             checkpoint=go_on,
@@ -263,19 +266,20 @@ def _train_on(recipe, data, held_out, seed, plain_net, *, labels, begins, prior)
     return net
 
 
-def _logits(recipe, data, held_out, nets, prior) -> Tensor:
-    """Return the logits (n, C) of each row by the net that was not trained on it.
+def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
+    """Return the logits (n, C) of each row by the net that was not trained on it, and their shift.
 
     Where class weights moved how often classes are predicted, they are moved back to a prior (C,).
     """
     logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=torch.float64)
     for rows, net in zip(held_out, nets, strict=True):
         logits[torch.from_numpy(rows)] = logits_of(net, Subset(RowDataset(data.X), rows))
+    shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
     if data.class_weights is None:
-        return logits
+        return logits, shift
     weights = data.sample_weights
     weights = torch.ones(len(logits)) if weights is None else weights
     for _ in range(PRIOR_STEPS):
-        predicted = weights.double() @ logits.softmax(dim=1) / weights.sum()
-        logits = shift_prior(logits, predicted, prior)
-    return logits
+        predicted = weights.double() @ (logits + shift).softmax(dim=1) / weights.sum()
+        shift = shift_prior(shift, predicted, prior)
+    return logits + shift, shift

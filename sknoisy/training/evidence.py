@@ -51,7 +51,8 @@ class Evidence:
         Cross-entropy of held-out labels by the networks that were chosen: as they are, and by the
         noise model with temperature and transition matrix.
     joint : ndarray of shape (n_classes, n_classes)
-        Estimated fraction of the rows of each class (row) with each given label (column).
+        Estimated fraction of the rows of each class (row) with each given label (column); trusted
+        rows are of the class of their label.
     proba : ndarray of shape (n_samples, n_classes)
         Out-of-sample class probabilities, calibrated, which have not seen the row's label; of
         trusted rows that label.
@@ -217,7 +218,7 @@ def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
     gain, error = _paired(gains, prior[labels] / counts[labels])
     n, told = len(labels), prior[counts > 0].sum().item()
     few = t.ppf(norm.cdf(1), n - 1) * (n / (n - 1)) ** 0.5  # by Student's distribution
-    return gain, few * error / max(told, 1e-6)
+    return gain, float(few) * error / max(told, 1e-6)
 
 
 def _pooled(of_given: tuple, of_trusted: tuple) -> tuple[float, float]:

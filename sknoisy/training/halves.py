@@ -75,6 +75,17 @@ class Halves:
         indices = None if self.trusted is None else self.trusted.indices
         return np.zeros(0, dtype=np.int64) if indices is None else indices
 
+    def with_known(self, joint: Tensor, weights: Tensor) -> Tensor:
+        """Return the joint fractions (C, C) of classes and given labels of all rows.
+
+        `joint` is that of rows which count by their `weights` (n,); trusted ones have their class.
+        """
+        if not len(self.trusted_rows):
+            return joint
+        known = torch.from_numpy(self.trusted.labels).bincount(minlength=len(joint))
+        total = weights.sum().double()
+        return (total * joint + known.double().diag()) / (total + known.sum())
+
     def each(self, train, labels: LabelCallback, *others) -> list:
         """Return what `train` makes of either fold and of a label callback that has not seen it."""
         nets = []
@@ -85,10 +96,10 @@ class Halves:
             nets.append(train(*fold, labels=labels.fresh(**changes)))
         return nets
 
-    def known(self, nets, logits: Tensor) -> tuple[Tensor, Tensor] | None:
+    def known(self, nets, logits: Tensor, shift: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return logits (m, C) and labels of trusted rows, each by the net that did not see it.
 
-        Those among the rows have `logits` (n, C) already.
+        Those among the rows have `logits` (n, C) already, which the same `shift` (C,) moved.
         """
         if self.trusted is None:
             return None
@@ -100,7 +111,7 @@ class Halves:
             rows = np.flatnonzero(self.trusted_folds == k)
             if len(rows):
                 found[rows] = logits_of(net, Subset(RowDataset(self.trusted.X), rows))
-        return found, labels
+        return found + shift, labels
 
 
 def logits_of(net, rows) -> Tensor:

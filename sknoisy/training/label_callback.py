@@ -35,10 +35,10 @@ class LabelCallback(Callback, ABC):
     """Base of the callbacks that write the table of a `SoftTargetLoss`.
 
     A method defines `loss_at`, and those of the hooks `start`, `start_epoch`, `start_batch`,
-    `before_loss`, `end_epoch` and `finish` that it needs, which do nothing here; none calls
-    `super()`. Epochs count from 1; `before_loss` alone runs with gradients, and finds its epoch in
-    ``len(net.history)``. skorch's own hooks, below them, are final. The table begins with the given
-    labels, one-hot, and may have more rows than there are given ones.
+    `before_loss`, `end_epoch` and `finish` that it needs, which do nothing here. Epochs count from
+    1; `before_loss` alone runs with gradients, and finds its epoch in ``len(net.history)``.
+    skorch's own hooks, below them, are final. The table begins with the given labels, one-hot, and
+    may have more rows than there are given ones.
 
     Attributes
     ----------
@@ -89,6 +89,10 @@ class LabelCallback(Callback, ABC):
     def with_companions(self) -> list[tuple[str, Callback]]:
         """Return the skorch callbacks that the method consists of: this one, and helpers of it."""
         return [("sknoisy_labels", self)]
+
+    def scorers(self) -> list[tuple[str, Callback]]:
+        """Return the skorch callbacks that score each epoch, before any other callback runs."""
+        return []
 
     def fresh(self, **changes) -> "LabelCallback":
         """Return a new callback with the same parameters but for the changes."""

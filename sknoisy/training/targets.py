@@ -52,7 +52,8 @@ class SoftTargetLoss(nn.Module):
         self.register_buffer("weights", weights)
         self.register_buffer("class_weights", class_weights)
         self.register_buffer("class_prior", class_prior)
-        self.register_buffer("predicted", None)
+        # None at first: a state dict of then could not be loaded later.
+        self.register_buffer("predicted", None, persistent=False)
         self.register_buffer("given", targets.argmax(dim=1))
         self.loss = soft_cross_entropy
 
