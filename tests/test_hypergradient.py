@@ -251,3 +251,16 @@ def test_fall_backs_agree_where_both_work():
     step = step_of(WithFunction(Square), (6,))
     exact = by_double_backward(step)
     assert (by_finite_difference(step) - exact).norm() / exact.norm() < 1e-2
+
+
+def test_trusted_rows_say_nothing_against_classes_that_they_lack():
+    step = step_of(mlp(), (6,))
+    absent = torch.tensor([False, False, True])
+    step = replace(step, trusted_y=torch.arange(7) % 2, absent=absent)
+    exact = by_double_backward(step)
+    torch.testing.assert_close(by_jvp(step), exact)
+    assert exact.isfinite().all()
+    step.module.eval()  # else either pass draws its own dropout
+    logits = step.call(step.parameters(), step.trusted_X)
+    two = cross_entropy(logits[:, :2], step.trusted_y)
+    torch.testing.assert_close(step.trusted_loss(step.parameters()), two)

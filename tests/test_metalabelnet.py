@@ -20,6 +20,7 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, make_noisy_pipeline
 from sknoisy.functional import BatchLabels
 from sknoisy.metalabelnet.callback import CorrectLabels
 from sknoisy.metalabelnet.classifier import auto_meta_batch_size, auto_virtual_lr
+from sknoisy.metalabelnet.label_net import corrected
 from sknoisy.metalabelnet.losses import (
     generated_labels_loss,
     given_labels_loss,
@@ -372,17 +373,71 @@ def test_without_trusted_rows_the_small_losses_stand_in(split):
     counts = np.bincount(y)
     stands_in = np.array([min(50, max(1, int(0.1 * c))) for c in counts])
     told = "No trusted rows were given: pass (?s:.)*shuffle=True"
+    generated = {**FAST, "labels": "generated"}
     for given in ({}, {"trusted": np.zeros(len(y), bool)}):
-        clf = MetaLabelNetClassifier(**FAST)
+        clf = MetaLabelNetClassifier(**generated)
         with pytest.warns(UserWarning, match=told):
             clf.fit(X, y, **given)
         assert clf.n_meta_ == stands_in.sum()
         is_told = [accuracy is not None for accuracy in clf.history_[:, "meta_accuracy"]]
         assert is_told == [False] * 2 + [True] * 4
-    some = y_meta > 1
-    with pytest.warns(UserWarning, match="No trusted rows of 0, 1 were given: rows of lowest"):
-        clf.fit(X, y, meta_X=X_meta[some], meta_y=y_meta[some])
-    assert clf.n_meta_ == stands_in[:2].sum() + some.sum()
+    some = {"meta_X": X_meta[y_meta > 1], "meta_y": y_meta[y_meta > 1]}
+    with pytest.warns(UserWarning, match="No trusted rows of 0, 1 were given: what y and"):
+        clf.fit(X, y, **some)
+    assert clf.n_meta_ == stands_in[:2].sum() + (y_meta > 1).sum()
+    with pytest.warns(UserWarning, match="No trusted rows of 0, 1 were given: what y and"):
+        clf = MetaLabelNetClassifier(**FAST).fit(X, y, **some)
+    assert clf.n_meta_ == (y_meta > 1).sum()  # none stands in for refined labels
+
+
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_without_trusted_rows_labels_are_refined_as_by_alr(split):
+    X, y, _, _, _ = split
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4))
+    common = {"max_epochs": 30, "warmup_epochs": 10, "batch_size": -1, "lr": 0.02}
+    common |= {"random_state": 0, "evidence": False}
+    meta = MetaLabelNetClassifier(module, **common).fit(X, y)
+    alr = ALRClassifier(module, **common).fit(X, y)
+    np.testing.assert_allclose(meta.soft_labels_, alr.soft_labels_, atol=1e-3)
+    np.testing.assert_allclose(meta.predict_proba(X), alr.predict_proba(X), atol=1e-3)
+    assert meta.n_meta_ == 0
+    assert not meta.label_net_.weight.any()
+
+
+def test_few_trusted_rows_move_less(split):
+    X, y, _, X_meta, y_meta = split
+    rows = np.concatenate([np.flatnonzero(y_meta == k)[:2] for k in range(3)] + [[]]).astype(int)
+    rows[-1] = np.flatnonzero(y_meta == 3)[0]
+    seen = []
+
+    class Rates(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            labels = net.label_callback
+            if labels.label_network_ is not None:
+                rate = labels.label_optimizer_.param_groups[0]["lr"]
+                seen.append((rate, labels.loss_at(6).keywords["trusted_weight"]))
+
+    clf = MetaLabelNetClassifier(**FAST, meta_lr=0.01, trusted_weight=0.5, callbacks=[Rates()])
+    clf.fit(X, y, meta_X=X_meta[rows], meta_y=y_meta[rows])
+    assert seen[-1] == (pytest.approx(0.01 * 6 / 48), pytest.approx(0.5 * 6 / 16))
+    clf.fit(X, y, meta_X=np.repeat(X_meta, 2, 0), meta_y=np.repeat(y_meta, 2))
+    assert seen[-1] == (pytest.approx(0.01), pytest.approx(0.5))
+
+
+def test_what_is_corrected_leaves_classes_without_trusted_rows_alone():
+    logits, correction = torch.randn(5, 4), torch.randn(5, 4, requires_grad=True)
+    absent = torch.tensor([False, True, False, False])
+    labels = corrected(logits, correction, absent).softmax(1)
+    before = logits.softmax(1)
+    torch.testing.assert_close(labels[:, 1], before[:, 1])
+    present = (logits + correction)[:, ~absent].softmax(1)
+    torch.testing.assert_close(labels[:, ~absent], present * (1 - before[:, [1]]))
+    labels.square().sum().backward()
+    assert correction.grad.isfinite().all()
+    assert (correction.grad[:, 1] == 0).all()
+    assert (correction.grad[:, 0] != 0).all()
+    torch.testing.assert_close(corrected(logits, correction, None), logits + correction)
 
 
 @pytest.mark.filterwarnings("ignore:No trusted rows")
@@ -624,7 +679,10 @@ def test_no_held_out_row_is_trusted_or_stands_in(split):
     X, y, true, _, _ = split
     mask = (np.arange(len(X)) < 200) & (true > 0)
     clf = MetaLabelNetClassifier(
-        **FAST, train_split=ValidSplit(KFold(5)), callbacks=[("chosen", Chosen())]
+        **FAST,
+        labels="generated",
+        train_split=ValidSplit(KFold(5)),
+        callbacks=[("chosen", Chosen())],
     ).fit(X, np.where(mask, true, y), trusted=mask)
     found = dict(clf.net_.callbacks_)["chosen"]
     assert len(found.held_out_) == len(X) // 5

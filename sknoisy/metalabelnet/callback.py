@@ -18,6 +18,7 @@ from sknoisy.metalabelnet.label_net import (
     BestEpoch,
     FrozenFeatures,
     LabelNetwork,
+    corrected,
     linear_from,
     new_linear,
     warn_if_linear,
@@ -42,7 +43,7 @@ class CorrectLabels(RefineLabels):
 
     For use in a skorch net whose criterion is a `SoftTargetLoss` and whose y are row numbers; rows
     beyond the criterion's table have no given label. The table's end holds the trusted rows'
-    labels, and those of rows that stand in for classes without any.
+    labels, and, where labels are generated, those of rows that stand in for classes without any.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class CorrectLabels(RefineLabels):
             with_trusted_rows,
             loss=loss,
             n_trusted=self.trusted_.n_appended,
-            trusted_weight=self.trusted_weight,
+            trusted_weight=self.trusted_weight * self.trusted_.fullness[1],
             class_weights=self.class_weights_,
         )
 
@@ -120,14 +121,17 @@ class CorrectLabels(RefineLabels):
         self.layer_ = find_feature_layer(unwrap(net.module_), self.feature_layer)
         warn_if_linear(unwrap(net.module_), self.layer_)
         self.scale_ = 1.0 if self.reduction == "batchmean" else 1 / n_classes
-        self.class_weights_ = self.frozen_ = self.chosen_ = None
+        self.class_weights_ = self.absent_ = self.frozen_ = self.chosen_ = None
         self.steps_, self.best_ = 0, BestEpoch()
         labels = torch.empty(0, dtype=torch.int64)
         if self.trusted is not None:
             labels = torch.from_numpy(self.trusted.labels)
         counts = criterion.given.bincount(minlength=n_classes).cpu()
         self.untrusted_ = (labels.bincount(minlength=n_classes) == 0) & (counts > 0)
-        room = sum(selected_at_most(int(count)) for count in counts[self.untrusted_])
+        self.has_stand_ins_ = self.labels == "generated" and bool(self.untrusted_.any())
+        room = 0
+        if self.has_stand_ins_:
+            room = sum(selected_at_most(int(count)) for count in counts[self.untrusted_])
         criterion.lengthen(table.new_zeros(self.first_ - len(table), n_classes))
         criterion.lengthen(one_hot(labels, n_classes).to(table))
         criterion.lengthen(table.new_zeros(room, n_classes))
@@ -148,10 +152,14 @@ class CorrectLabels(RefineLabels):
             net.module_.eval()
             self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
             features, losses = evaluate_rows(net, self.split_.data, self.layer_)
-            if self.untrusted_.any():
+            if self.has_stand_ins_:
                 self.trust_small_losses(net, losses)
             self.begin_label_network(net, features)
-        if self.trusted_ is not None and self.class_prior == "estimated":
+        if self.trusted_ is None:
+            return
+        counts = self.trusted_.labels.bincount(minlength=net.criterion_.targets.shape[1])
+        self.absent_ = (counts == 0).to(net.device) if (counts == 0).any() else None
+        if self.class_prior == "estimated":
             counted = counted_rows(net.criterion_, self.split_.train_rows)
             self.class_weights_ = class_weights(net.criterion_, counted, self.trusted_.labels)
 
@@ -193,8 +201,9 @@ class CorrectLabels(RefineLabels):
         """Make the label network, and its optimizer."""
         linear = new_linear(features, net.criterion_.targets, is_random=self.labels == "generated")
         self.label_network_ = LabelNetwork(features, linear)
+        fullness = 1.0 if self.trusted_ is None else self.trusted_.fullness[0]
         self.label_optimizer_ = torch.optim.Adam(
-            linear.parameters(), lr=self.meta_lr, weight_decay=META_WEIGHT_DECAY
+            linear.parameters(), lr=self.meta_lr * fullness, weight_decay=META_WEIGHT_DECAY
         )
 
     def start_batch(self, net, batch, epoch):
@@ -216,7 +225,7 @@ class CorrectLabels(RefineLabels):
         features = self.label_network_.features[rows]
         if self.frozen_ is not None:
             features = self.frozen_(net, self.X_[:n])
-        if self.steps_ % self.meta_every == 0:
+        if self.trusted_ is not None and self.steps_ % self.meta_every == 0:
             self.meta_update(net, logits, rows, features)
         self.steps_ += 1
         with torch.no_grad():
@@ -230,7 +239,7 @@ class CorrectLabels(RefineLabels):
         correction = self.label_network_.linear(features)
         if self.labels == "generated":
             return correction
-        return net.criterion_.as_labels(logits.detach()) + correction
+        return corrected(net.criterion_.as_labels(logits.detach()), correction, self.absent_)
 
     def meta_update(self, net, logits, rows, features):
         """Move the label network to where a step on its labels would help on trusted rows."""
@@ -259,6 +268,7 @@ class CorrectLabels(RefineLabels):
             cuda_state=self.cuda_state_,
             weights=net.criterion_.weights_of(rows),
             class_weights=self.class_weights_,
+            absent=self.absent_,
             gradient_scale=getattr(net, "gradient_scale", 1.0),
         )
 

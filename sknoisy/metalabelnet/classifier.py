@@ -86,7 +86,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         logits the label network corrects; 'generated' takes what the label network, from random
         weights, makes of the features alone, as the authors do.
     meta_lr : float, default=0.001
-        Learning rate of the label network's Adam ("beta"); the authors take 0.01.
+        Learning rate of the label network's Adam ("beta"), less in proportion where trusted rows do
+        not fill a batch of `meta_batch_size`; the authors take 0.01.
     meta_every : int >= 1, default=2
         Steps from one meta-update to the next: the label network is updated in each such step, and
         is used in all. The authors update it in every step, 1, which takes half as long again.
@@ -103,7 +104,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         set is used whole.
     trusted_weight : float >= 0, default=0.5
         Weight of the cross-entropy of trusted rows, an eighth of the batch size appended to each
-        batch: the classifier learns from them directly as well. The authors do without: 0.
+        batch: the classifier learns from them directly as well. Less in proportion where there are
+        fewer. The authors do without: 0.
     reduction : {'batchmean', 'mean'}, default='batchmean'
         Whether the loss of the virtual step, and to generated labels, is a mean over rows, or over
         rows and classes as in the authors' code.
@@ -192,7 +194,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         The epoch whose weights are kept, counted from 1: the last one, or with `restore_best` the
         best.
     n_meta_ : int
-        Number of trusted rows, those included that stand in for them.
+        Number of trusted rows, and of those that stand in for them where labels are generated.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -356,8 +358,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Returns
         -------
         self : object
-            The fitted estimator. For classes without trusted rows, those of lowest loss after the
-            warm-up stand in, with a warning. If a call raises, an earlier fit stays as it was.
+            The fitted estimator. Classes without trusted rows are named in a warning: their labels
+            are corrected as far as predictions can; of generated labels, rows of lowest loss after
+            the warm-up stand in for trusted ones. If a call raises, an earlier fit stays as it was.
         """
         return self._fit(
             X,

@@ -70,6 +70,8 @@ class VirtualStep:
         What each row's loss is multiplied by.
     class_weights : Tensor of shape (C,) or None
         What trusted rows of each class count.
+    absent : Tensor of bool of shape (C,) or None
+        The classes without trusted rows, which these say nothing against.
     gradient_scale : float
         By how much the graph of `logits` scales gradients up, for half precision.
     """
@@ -86,6 +88,7 @@ class VirtualStep:
     cuda_state: Tensor | None = None
     weights: Tensor | None = None
     class_weights: Tensor | None = None
+    absent: Tensor | None = None
     gradient_scale: float = 1.0
 
     def parameters(self) -> dict[str, Tensor]:
@@ -128,6 +131,8 @@ class VirtualStep:
         """Return the cross-entropy of the trusted batch at other parameters."""
         with torch.random.fork_rng([] if self.cuda_state is None else [self.X.device]):
             logits = self.call(parameters, self.trusted_X)
+            if self.absent is not None:
+                logits = logits.masked_fill(self.absent, -torch.inf)
             losses = cross_entropy(logits, self.trusted_y, reduction="none")
             weights = self.class_weights
             return weighted_mean(losses, None if weights is None else weights[self.trusted_y])

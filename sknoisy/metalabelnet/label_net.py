@@ -40,6 +40,19 @@ def new_linear(features: Tensor, like: Tensor, *, is_random: bool) -> nn.Linear:
     return linear.to(features.device)
 
 
+def corrected(logits: Tensor, correction: Tensor, absent: Tensor | None) -> Tensor:
+    """Return logits plus their correction, both (B, C).
+
+    Classes without trusted rows, `absent` (C,), keep their probabilities: a network that was never
+    shown a row of them would give all of theirs away.
+    """
+    if absent is None:
+        return logits + correction
+    before = logits.masked_fill(absent, -torch.inf).logsumexp(dim=1, keepdim=True)
+    moved = (logits + correction).masked_fill(absent, -torch.inf)
+    return torch.where(absent, logits, moved + before - moved.logsumexp(dim=1, keepdim=True))
+
+
 def linear_from(state: dict) -> nn.Linear:
     """Return the linear layer that has a state dict's weights."""
     weight = state["weight"]

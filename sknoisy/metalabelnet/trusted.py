@@ -88,16 +88,16 @@ def warn_of_classes(labels: np.ndarray, classes) -> None:
     missing = np.setdiff1d(np.arange(len(classes)), labels)
     if len(missing) == len(classes):
         warn(
-            "No trusted rows were given: pass meta_X and meta_y, or trusted. The rows of"
-            " lowest loss after the warm-up stand in for them; in cross-validation,"
-            " StratifiedKFold(shuffle=True) keeps trusted rows in every fold.",
+            "No trusted rows were given: pass meta_X and meta_y, or trusted. Labels are corrected"
+            " without them; in cross-validation StratifiedKFold(shuffle=True) keeps trusted rows in"
+            " every fold.",
         )
     elif len(missing):
         names = ", ".join(str(classes[k]) for k in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         warn(
-            f"No trusted rows of {names}{more} were given: rows of lowest loss after the warm-up"
-            " stand in for them."
+            f"No trusted rows of {names}{more} were given: what y and predictions say of them"
+            " stands."
         )
 
 
@@ -146,6 +146,7 @@ class TrustedBatches:
     def __init__(self, labels: Tensor, size: int):
         self.labels = labels
         self.size = min(size, len(labels))
+        self.fullness = self.size / size
         self.waiting = stratified_order(labels)
 
     def draw(self) -> Tensor:
@@ -212,6 +213,12 @@ class TrustedSet:
 
     def __len__(self):
         return len(self.data)
+
+    @property
+    def fullness(self) -> tuple[float, float]:
+        """How full the batches are, of a virtual step and of appended rows: 1, or less if few."""
+        appended = 1.0 if self.appended is None else self.appended.fullness
+        return self.meta_batches.fullness, appended
 
     @property
     def n_appended(self) -> int:
