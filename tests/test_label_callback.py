@@ -91,7 +91,8 @@ def test_a_finished_fit_keeps_parameters_and_what_is_fitted(method, blobs, twin)
     X, y, _ = blobs
     labels = twin(method(**FAST).fit(X, y).net_).label_callback
     assert vars(labels).keys() == names_kept(labels)
-    assert all(getattr(labels, name) is not None for name in labels.fitted)
+    unset = {name for name in labels.fitted if getattr(labels, name) is None}
+    assert unset <= {"hypergradient_"}  # without trusted rows there is no virtual step
 
 
 def test_a_finished_net_calls_no_hook(method, blobs):

@@ -189,7 +189,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     label_net_ : nn.Linear or None
         The label network, from features to logits; None if training ended in the warm-up.
     hypergradient_ : str or None
-        How the virtual step was differentiated.
+        How the virtual step was differentiated; None if there was none, as without trusted rows.
     best_epoch_ : int
         The epoch whose weights are kept, counted from 1: the last one, or with `restore_best` the
         best.
