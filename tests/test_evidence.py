@@ -118,7 +118,9 @@ def trained_past(losses, scales, patience, limit):
     given = torch.arange(60) % 3
     right = torch.eye(3)[given] - 1.5 * torch.eye(3)[(given + torch.arange(60) // 45) % 3]
     net = SimpleNamespace(
-        history=History(), criterion_=SimpleNamespace(given=given, weights_of=lambda rows: None)
+        device="cpu",
+        history=History(),
+        criterion_=SimpleNamespace(given=given, weights_of=lambda rows: None),
     )
     state = SimpleNamespace(state_dict=lambda: {"epoch": torch.tensor(len(net.history))})
     net.module_ = net.optimizer_ = state

@@ -64,13 +64,15 @@ class KeepBest(Callback):
     def on_batch_end(self, net, batch, training=False, y_pred=None, **kwargs):
         """Gather the logits of held-out rows."""
         if not training:
-            self.batches_.append((y_pred.detach(), to_device(batch[1], y_pred.device)))
+            self.batches_.append((y_pred.detach().cpu(), batch[1].cpu()))
 
     def on_epoch_end(self, net, **kwargs):
         """Keep a state if no epoch was as good; the first one in any case."""
         logits, rows = map(torch.cat, zip(*self.batches_, strict=True))
         self.batches_ = []
-        given, weights = net.criterion_.given[rows], net.criterion_.weights_of(rows)
+        rows = to_device(rows, net.device)
+        given, weights = net.criterion_.given[rows].cpu(), net.criterion_.weights_of(rows)
+        weights = None if weights is None else weights.cpu()  # in float64, which not all have
         calibrated, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
         net.history.record("calibrated_loss", calibrated)
         epoch, state = len(net.history), None
@@ -190,9 +192,10 @@ def gather_evidence(
         for net in nets:
             net.module_.load_state_dict(net.later_state_)
         later = model_of(nets, data.given_prior)
-        gain, error = likelihood_gain(later, model, weights)
-        if gain > error:
-            model, plain_epochs = later, ends
+        if later is not None:
+            gain, error = likelihood_gain(later, model, weights)
+            if gain > error:
+                model, plain_epochs = later, ends
     prior = data.given_prior
     if data.class_weights is None:
         prior = halves.with_known(model.joint, weights).sum(dim=1)
