@@ -1,15 +1,22 @@
 """The scikit-learn contract, once for all methods: fit, predict, fitted attributes."""
 
 from abc import ABC, abstractmethod
-from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from sknoisy.inputs import RowFormat, TrainingData, num_workers, read_rows, read_training_data
+from sknoisy.inputs import (
+    RowFormat,
+    TrainingData,
+    builds_network,
+    num_workers,
+    read_held_out,
+    read_rows,
+    read_training_data,
+)
 from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.networks.copying import forget_graphs
 from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
@@ -18,12 +25,14 @@ from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
 from sknoisy.training.cross_fit import plan_fit
 from sknoisy.training.datasets import DatasetRows, is_dataset
+from sknoisy.training.held_out import HeldOutSplit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.recipe import NetRecipe, label_split
+from sknoisy.training.outcome import warn_of_outcome
+from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
+from sknoisy.training.user_callbacks import borrowed
 from sknoisy.training.warmup_search import WarmupSearch
-from sknoisy.user_warnings import warn
 
 
 class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
@@ -121,7 +130,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
     @with_callbacks
     def _fit(self, X, y, sample_weight, **fit_params):
         check_training_params(self)
-        with FitSession(self, X, y) as session:
+        with FitSession(self, X, y) as session, borrowed(self.callbacks) as callbacks:
             self._check_params()
             data = read_training_data(self, X, y, sample_weight)
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
@@ -129,7 +138,11 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
             recipe.lay_out(data.X)
-            split = label_split(self.train_split, data.labels)
+            split = None
+            if self.train_split is not None:
+                of_fit = self._row_format, data.classes, builds_network(self), num_workers(self)
+                read = partial(read_held_out, *of_fit)
+                split = HeldOutSplit(self.train_split, data.labels, read)
             search = WarmupSearch(recipe, data, split, session.seed, session.found_warmup)
             labels, max_epochs, self.evidence_ = plan_fit(  # may train auxiliary networks
                 search,
@@ -145,7 +158,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                 # Inputs are augmented and the best weights restored before labels are written.
                 [
                     *labels.scorers(),
-                    *copies(self.callbacks),
+                    *callbacks,
                     *recipe.augment(),
                     *labels.with_companions(),
                     *session.sklearn_callbacks.skorch_callbacks(),
@@ -293,11 +306,6 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         return tags
 
 
-def copies(callbacks) -> list:
-    """Return copies of the user's callbacks: a fit leaves the user's own objects as they are."""
-    return deepcopy(list(callbacks or []))
-
-
 def class_prior(data, evidence) -> torch.Tensor | None:
     """Return the class priors (C,) that labels are corrected to, or None where nothing tells.
 
@@ -306,37 +314,6 @@ def class_prior(data, evidence) -> torch.Tensor | None:
     if data.class_weights is not None:
         return data.given_prior
     return None if evidence is None else torch.from_numpy(evidence.class_prior)
-
-
-def warn_of_outcome(net, evidence, classes) -> None:
-    """Warn of labels left as given, classes without labels, interruption and divergence."""
-    if evidence is not None and not evidence.is_corrected:
-        warn(
-            "Labels were left as given: correcting them makes labels of held-out rows less likely,"
-            f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
-            f" on the given labels for {evidence.plain_epochs} epochs; see evidence_."
-        )
-    if net.interrupted_:
-        warn(
-            f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"
-            " epochs; the fit so far is kept."
-        )
-    loss = net.history[-1, "train_loss"]
-    is_finite = all(tensor.isfinite().all() for tensor in net.module_.state_dict().values())
-    if not (np.isfinite(loss) and is_finite):
-        warn(
-            f"Training diverged: the loss of the last epoch is {loss}. Lower lr={net.lr:g}, or"
-            " scale X; a Dataset must hold finite numbers.",
-            ConvergenceWarning,
-        )
-        return
-    lost = net.criterion_.lost_classes()
-    if lost:
-        names = ", ".join(str(classes[k]) for k in lost[:5])
-        warn(
-            f"soft_labels_ keep no row of {names} in y: predictions corrected all of its labels. If"
-            " it is rare and not wrong, pass class_weight='balanced' or a longer warmup_epochs."
-        )
 
 
 def read_only(tensor):

@@ -161,6 +161,24 @@ def read_rows(estimator, X, row_format: RowFormat, name="X"):
     return rows
 
 
+def read_held_out(row_format: RowFormat, classes, add_channel, n_workers, dataset):
+    """Return the rows of a Dataset that are held out, checked, and their class numbers."""
+    try:
+        rows = DatasetRows(dataset, add_channel=add_channel)
+        row_format.check(rows)
+        labels = np.asarray(plain_labels(rows.labels(n_workers)))
+    except ValueError as error:
+        raise ValueError(f"train_split must hold out rows like those of X: {error}") from error
+    numbers = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    unknown = labels[classes[numbers] != labels]
+    if len(unknown):
+        raise ValueError(
+            f"train_split must hold out rows with labels of y, {classes[:10].tolist()}, got"
+            f" {unknown.tolist()[0]!r}."
+        )
+    return rows, numbers
+
+
 def builds_network(estimator) -> bool:
     """Return whether the library builds the network, by default or from a name."""
     return estimator.module is None or isinstance(estimator.module, str)

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_scalar
 
 from sknoisy.training.net import AMP_TYPES
+from sknoisy.training.user_callbacks import DEFAULTS, monitored, names_of, objects_of
 
 SKORCH_PREFIXES = (
     "module",
@@ -18,6 +19,28 @@ SKORCH_PREFIXES = (
     "callbacks",
     "compile",
 )
+
+# What the loaders cannot take, and the way out.
+NOT_TAKEN = {
+    "iterator_train__batch_sampler": "pass batch_size, and iterator_train__sampler for the order.",
+    "iterator_valid__batch_sampler": "pass iterator_valid__batch_size.",
+}
+# Names of other libraries, and what they are here.
+ELSEWHERE = {
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "max_iter": "max_epochs",
+    "epochs": "max_epochs",
+    "n_epochs": "max_epochs",
+    "hidden_layer_sizes": "module__hidden",
+    "alpha": "optimizer__weight_decay",
+    "weight_decay": "optimizer__weight_decay",
+    "dropout": "module__dropout",
+    "early_stopping": "callbacks=[skorch.callbacks.EarlyStopping()] with train_split=ValidSplit(5)",
+    "validation_fraction": "train_split=skorch.dataset.ValidSplit(5)",
+    "warm_start": "checkpoint_dir, with which an interrupted fit goes on",
+    "seed": "random_state",
+}
 
 
 def check_number(value, name, kind, low, high=None, *, closed="both", auto=False):
@@ -88,8 +111,8 @@ def check_training_params(estimator) -> None:
         raise TypeError(f"optimizer must be a class of torch.optim, got {estimator.optimizer!r}.")
     if not (estimator.train_split is None or callable(estimator.train_split)):
         raise TypeError(
-            f"train_split must be None or skorch.dataset.ValidSplit(...), got"
-            f" {estimator.train_split!r}."
+            f"train_split must be None, skorch.dataset.ValidSplit(...) or"
+            f" skorch.helper.predefined_split(dataset), got {estimator.train_split!r}."
         )
     for name in ("evidence", "calibrate"):
         if not isinstance(getattr(estimator, name), bool | np.bool_):
@@ -98,6 +121,32 @@ def check_training_params(estimator) -> None:
         raise TypeError(
             f"callbacks must be None or a list of skorch callbacks, got {estimator.callbacks!r}."
         )
+    check_callbacks(estimator.callbacks or [], estimator.skorch_params, estimator.train_split)
+    for name in NOT_TAKEN:
+        if name in estimator.skorch_params:
+            raise ValueError(f"{name} must not be given: {NOT_TAKEN[name]}")
+
+
+def check_callbacks(callbacks, skorch_params, train_split) -> None:
+    """Raise for parameters of callbacks that are not there, or monitors of rows that are not."""
+    names = names_of(callbacks)
+    for param in skorch_params:
+        prefix, _, rest = param.partition("__")
+        name = rest.partition("__")[0]
+        if prefix == "callbacks" and name not in (*names, *DEFAULTS):
+            close = get_close_matches(name, names, n=1)
+            hint = f"did you mean callbacks__{close[0]}?" if close else f"it has {names}."
+            raise ValueError(f"{param} must name one of callbacks: {hint}")
+    if train_split is not None:
+        return
+    for name, callback in zip(names, objects_of(callbacks), strict=True):
+        monitor = skorch_params.get(f"callbacks__{name}__monitor", monitored(callback))
+        if isinstance(monitor, str) and monitor.startswith("valid_"):
+            raise ValueError(
+                f"callbacks must monitor what there is: {name} monitors {monitor!r}, of held-out"
+                " rows, and train_split=None holds none out; pass"
+                " train_split=skorch.dataset.ValidSplit(5, stratified=True)."
+            )
 
 
 def _own_params(cls):
@@ -115,7 +164,7 @@ def _nearest_name(name, known):
         for p in SKORCH_PREFIXES
         if name.startswith(f"{p}_") and name.removeprefix(p).strip("_")
     ]
-    guesses += get_close_matches(name, known, n=1)
+    guesses += [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, known, n=1)
     return f"did you mean {guesses[0]}?" if guesses else ""
 
 

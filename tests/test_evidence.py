@@ -28,6 +28,7 @@ from sknoisy.training import cross_fit
 from sknoisy.training.evidence import GIVEN_BIAS, _pooled, _trusted_gain, compare
 from sknoisy.training.halves import stratified_folds
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
+from sknoisy.training.targets import SoftTargetLoss
 
 pytestmark = [
     pytest.mark.evidence,
@@ -120,7 +121,7 @@ def trained_past(losses, scales, patience, limit):
     net = SimpleNamespace(
         device="cpu",
         history=History(),
-        criterion_=SimpleNamespace(given=given, weights_of=lambda rows: None),
+        criterion_=SoftTargetLoss(torch.eye(3)[given]),
     )
     state = SimpleNamespace(state_dict=lambda: {"epoch": torch.tensor(len(net.history))})
     net.module_ = net.optimizer_ = state

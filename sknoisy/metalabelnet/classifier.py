@@ -135,8 +135,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
-    train_split : None or skorch.dataset.ValidSplit, default=None
+    train_split : None, skorch.dataset.ValidSplit or alike, default=None
         Holds rows out for validation. Their row of `soft_labels_` is the prediction for them.
+        ``skorch.helper.predefined_split(dataset)`` judges by rows of another Dataset of pairs, with
+        labels of y, such as clean ones.
     evidence : bool, default=True
         Whether to gather out-of-sample evidence first, which about doubles the time of a fit: two
         networks, each trained on half of the rows, predict the other half. It decides whether
@@ -149,8 +151,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
         temperature found. Predictions stay the same. Read when predicting.
     callbacks : None or list of skorch callbacks, default=None
-        Copied in `fit`. Their parameters as ``callbacks__<name>__*``. The inner net's y are row
-        numbers: a scoring callback must not read y as labels.
+        Used as they are, as in skorch, and with the given labels' class numbers as y; where a
+        callback fits another estimator that has it as well, that fit copies it. Their parameters as
+        ``callbacks__<name>__*``. They run in the fit itself, not in that of `evidence`.
     augment : None, 'auto' or callable, default=None
         What changes the inputs of a training batch, on the device; predictions and the method's
         own evaluations see plain ones. 'auto' shifts images by up to an eighth of their height
@@ -215,7 +218,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     module_ : nn.Module
         The trained network.
     history_ : skorch.history.History
-        Loss and duration of each epoch, ``meta_accuracy`` and ``meta_loss`` on the trusted rows.
+        Loss and duration of each epoch, ``meta_accuracy`` and ``meta_loss`` on the trusted rows;
+        with `train_split` also ``valid_acc`` and ``valid_loss`` of the held-out rows' given labels.
+        That is at the temperature that suits it best: so epochs compare, before labels are
+        corrected and after.
 
     Notes
     -----
@@ -487,7 +493,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
         momentum = self.momentum
-        if momentum == "auto":
+        if self.labels == "generated":  # they keep nothing of the old ones
+            momentum = 0.0
+        elif momentum == "auto":
             momentum = auto_momentum(search.max_epochs - warmup)
         virtual_lr = self.virtual_lr
         if virtual_lr == "auto":

@@ -80,6 +80,11 @@ class MixNeighbors(LabelCallback):
             return "mix" if self.mix_end is None or epoch <= self.mix_end else "unmixed"
         return "mixup" if epoch > self.warmup_epochs and self.mixup_alpha else "warmup"
 
+    def can_flip(self, epoch):
+        """Return whether the given label's weight is down to a half."""
+        n_updates = sum(map(self.updates_targets, range(self.mix_start, epoch + 1)))
+        return self.target_momentum**n_updates <= 0.5
+
     def updates_targets(self, epoch):
         """Return whether the soft labels are updated in this epoch."""
         since = epoch - self.mix_start

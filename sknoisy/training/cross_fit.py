@@ -12,8 +12,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
-from skorch.utils import to_device
 from torch import Tensor
 from torch.utils.data import Subset
 
@@ -21,8 +19,9 @@ from sknoisy.functional import shift_prior
 from sknoisy.training.data import RowDataset
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.halves import Halves, logits_of
+from sknoisy.training.held_out import OnHeldOut
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
+from sknoisy.training.noise_model import fit_noise_model
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.seeds import seeded
 from sknoisy.training.warmup_search import (
@@ -36,7 +35,7 @@ FEWEST_ROWS, FEWEST_EPOCHS = 50, 4  # below it halves say nothing
 PRIOR_STEPS = 20  # until a prior is met: what is predicted moves less than it is shifted
 
 
-class KeepBest(Callback):
+class KeepBest(OnHeldOut):
     """Train until held-out rows tell nothing more; keep the net at two epochs.
 
     At the lowest loss, where memorization begins, and at the lowest loss once the temperature is
@@ -58,22 +57,11 @@ class KeepBest(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Forget an earlier training."""
+        super().on_train_begin(net, **kwargs)
         self.lowest_, self.states_, self.epochs_ = [np.inf] * 2, [None] * 2, [0] * 2
-        self.batches_, self.log_beta_ = [], 0.0
 
-    def on_batch_end(self, net, batch, training=False, y_pred=None, **kwargs):
-        """Gather the logits of held-out rows."""
-        if not training:
-            self.batches_.append((y_pred.detach().cpu(), batch[1].cpu()))
-
-    def on_epoch_end(self, net, **kwargs):
+    def judge(self, net, calibrated, accuracy):
         """Keep a state if no epoch was as good; the first one in any case."""
-        logits, rows = map(torch.cat, zip(*self.batches_, strict=True))
-        self.batches_ = []
-        rows = to_device(rows, net.device)
-        given, weights = net.criterion_.given[rows].cpu(), net.criterion_.weights_of(rows)
-        weights = None if weights is None else weights.cpu()  # in float64, which not all have
-        calibrated, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
         net.history.record("calibrated_loss", calibrated)
         epoch, state = len(net.history), None
         plain = net.history[-1, "valid_loss"] if epoch <= self.limit else np.inf
@@ -225,7 +213,7 @@ def _train_plain(recipe, data, held_out, seed, labels):
         net = recipe.search_net(
             recipe.criterion(data),
             [
-                ("keep", KeepBest(patience_of(recipe), half_of(recipe))),
+                ("sknoisy_keep", KeepBest(patience_of(recipe), half_of(recipe))),
                 *recipe.augment(),
                 *labels.with_companions(),
             ],
@@ -235,7 +223,7 @@ def _train_plain(recipe, data, held_out, seed, labels):
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
         raise KeyboardInterrupt
-    net.states_, (net.later_state_, _) = dict(net.callbacks_)["keep"].states_
+    net.states_, (net.later_state_, _) = dict(net.callbacks_)["sknoisy_keep"].states_
     net.module_.load_state_dict(net.states_[0])
     return net
 

@@ -56,7 +56,7 @@ class Split(NamedTuple):
     train : RowDataset or torch Subset
         Those to train on.
     held_out : torch Subset or None
-        Those that `train_split` holds out.
+        Those that `train_split` holds out; None also where they are of another Dataset.
     """
 
     data: RowDataset
@@ -65,8 +65,9 @@ class Split(NamedTuple):
 
     @classmethod
     def of(cls, train, held_out) -> "Split":
-        """Return the split into two datasets of one, of which the second may be None."""
-        return cls(getattr(train, "dataset", train), train, held_out)
+        """Return the split into two datasets, of which the second may be None or of other rows."""
+        data = getattr(train, "dataset", train)
+        return cls(data, train, held_out if getattr(held_out, "dataset", None) is data else None)
 
     @property
     def train_rows(self) -> torch.Tensor:

@@ -68,6 +68,10 @@ class LabelCallback(Callback, ABC):
         """Return the name of the phase of an epoch: 'warmup' or another."""
         return "warmup" if epoch <= self.warmup_epochs else "refinement"
 
+    def can_flip(self, epoch: int) -> bool:
+        """Return whether a given label can have lost its majority by the end of an epoch."""
+        return self.phase(epoch) not in ("warmup", "mixup")
+
     def start(self, net: NeuralNet, X) -> None:
         """Run before the first epoch, with all inputs."""
 

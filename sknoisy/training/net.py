@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from skorch import NeuralNet
+from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
 
 from sknoisy.training.interruption import is_raised_by_code
+from sknoisy.training.user_callbacks import DEFAULTS, OWN, call_hook
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,7 +61,7 @@ def as_training_inputs(net: NeuralNet, X: Tensor) -> Tensor:
     return moved
 
 
-class InnerNet(NeuralNet):
+class InnerNet(NeuralNetClassifier):
     """skorch net whose passes run in the precision of `amp`; its outputs are float32.
 
     Parameters
@@ -98,6 +99,18 @@ class InnerNet(NeuralNet):
     def torch_compile(self, module, name):
         """Compile the module alone: a callback swaps the criterion's loss between phases."""
         return module if name == "criterion" else super().torch_compile(module, name)
+
+    def check_data(self, X, y):
+        """Check nothing: y are row numbers, no classes."""
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call a hook of all callbacks; those of the user see class numbers for row numbers."""
+        getattr(self, method_name)(self, **cb_kwargs)
+        for name, callback in self.callbacks_:
+            if name.startswith(OWN) or name in DEFAULTS:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            else:
+                call_hook(self, callback, name, method_name, cb_kwargs)
 
     def fit_loop(self, X, y=None, epochs=None, **kwargs):
         """Train; note an interruption by Ctrl-C, which skorch passes over in silence."""

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32
 from sknoisy.networks.augmentation import build_augmentation
@@ -15,6 +14,7 @@ from sknoisy.networks.build import build_module, check_logits
 from sknoisy.networks.copying import copy_module
 from sknoisy.networks.layout import use_channels_last
 from sknoisy.training.data import BatchLoader, RowDataset
+from sknoisy.training.held_out import HeldOutScores
 from sknoisy.training.net import Augment, InnerNet, as_inputs
 from sknoisy.training.targets import SoftTargetLoss
 
@@ -39,17 +39,6 @@ FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
 def softmax(logits):
     """Turn logits into probabilities; a named function, so nets pickle."""
     return at_least_float32(logits).softmax(dim=1)
-
-
-def split_by_label(train_split, labels, dataset, rows):
-    """Call a skorch `train_split` with the labels of the rows, so that it can stratify."""
-    train, valid = train_split(dataset, labels[rows])
-    if not (isinstance(train, Subset) and isinstance(valid, Subset) and valid.dataset is dataset):
-        raise ValueError(
-            f"train_split must split the training rows in two, got {train_split!r}; pass"
-            " skorch.dataset.ValidSplit(...), or None to train on every row."
-        )
-    return train, valid
 
 
 def one_hot(labels, n_classes: int, module: nn.Module) -> Tensor:
@@ -169,7 +158,8 @@ class NetRecipe:
 
         `params` join those of the recipe: ``train_split``, ``verbose`` ...
         """
-        own = {"max_epochs": self.max_epochs, **self.params}
+        own = {"max_epochs": self.max_epochs, "callbacks__valid_loss": None, **self.params}
+        callbacks = [("sknoisy_held_out", HeldOutScores()), *callbacks]
         return self._net(self.module, criterion, callbacks, own | params)
 
     def search_net(self, criterion, callbacks, **params) -> InnerNet:
@@ -186,9 +176,10 @@ class NetRecipe:
             iterator_train=BatchLoader,
             iterator_valid=BatchLoader,
             predict_nonlinearity=softmax,
+            classes=np.arange(self.n_classes),
             device=str(self.device),
             callbacks=callbacks,
-            **params,
+            **{"callbacks__valid_acc": None, **params},
         )
 
     def augment(self) -> list:
@@ -196,8 +187,3 @@ class NetRecipe:
         if self.augmentation is None:
             return []
         return [("sknoisy_augment", Augment(self.augmentation))]
-
-
-def label_split(train_split, labels):
-    """Return a skorch `train_split` that is called with the labels of rows, or None."""
-    return train_split and partial(split_by_label, train_split, labels)

@@ -68,6 +68,10 @@ class RefineLabels(LabelCallback):
             return soft_cross_entropy
         return partial(refinement_loss, entropy_weight=self.entropy_weight)
 
+    def can_flip(self, epoch):
+        """Return whether the given label's weight is down to a half."""
+        return epoch > self.warmup_epochs and self.momentum ** (epoch - self.warmup_epochs) <= 0.5
+
     def start_epoch(self, net, epoch):
         """Count the epoch's predictions anew."""
         self.predictions_ = []

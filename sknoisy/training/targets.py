@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from sknoisy.functional import (
     BatchLabels,
@@ -65,10 +66,12 @@ class SoftTargetLoss(nn.Module):
         """Return the loss of logits (B, C) for the rows (B,) of the table.
 
         A mixed batch brings a pair instead: the rows (M,) that went into it, and the matrix
-        (B, M) that mixed them, which mixes their labels and weights too.
+        (B, M) that mixed them, which mixes their labels and weights too. A held-out row that is
+        in no table brings its class number k, as -1 - k.
         """
-        loss = self.loss if self.training else soft_cross_entropy
-        return loss(logits, self.labels_of(rows))
+        if self.training:
+            return self.loss(logits, self.labels_of(rows))
+        return soft_cross_entropy(logits, self.held_out_labels(rows))
 
     def labels_of(self, rows: Tensor | list[Tensor]) -> BatchLabels:
         """Return the labels of a batch, by its rows (B,) or by a pair of rows and a matrix."""
@@ -83,6 +86,16 @@ class SoftTargetLoss(nn.Module):
             None if weights is None else matrix @ weights,
             lambda: matrix @ self.one_hot(rows),
         )
+
+    def held_out_labels(self, rows: Tensor) -> BatchLabels:
+        """Return the labels of held-out rows (B,), some of which may be in no table."""
+        in_table = rows.clamp_min(0)
+        foreign = one_hot(-1 - rows.clamp_max(-1), self.targets.shape[1]).to(self.targets)
+        targets = self.targets[in_table].where(rows[:, None] >= 0, foreign)
+        weights = self.weights_of(in_table)
+        if weights is not None:
+            weights = weights.where(rows >= 0, weights.new_ones(()))
+        return BatchLabels(targets, weights)
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
         """Return the weights (B,) of the rows, or None where all weigh the same."""

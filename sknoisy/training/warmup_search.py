@@ -102,7 +102,7 @@ class WarmupSearch:
             net = self.recipe.search_net(
                 self.recipe.criterion(self.data),
                 [
-                    ("stop", EarlyStopping(patience=patience_of(self.recipe))),
+                    ("sknoisy_stop", EarlyStopping(patience=patience_of(self.recipe))),
                     *self.recipe.augment(),
                     *GivenLabels().with_companions(),
                 ],

@@ -1,0 +1,51 @@
+"""What a user should be told of a fit that has ended."""
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from sknoisy.user_warnings import warn
+
+
+def warn_of_outcome(net, evidence, classes) -> None:
+    """Warn of labels left as given, classes without labels, interruption and divergence."""
+    if evidence is not None and not evidence.is_corrected:
+        warn(
+            "Labels were left as given: correcting them makes labels of held-out rows less likely,"
+            f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
+            f" on the given labels for {evidence.plain_epochs} epochs; see evidence_."
+        )
+    warn_if_never_corrected(net)
+    if net.interrupted_:
+        warn(
+            f"Training interrupted by user after {len(net.history)} of {net.max_epochs}"
+            " epochs; the fit so far is kept."
+        )
+    loss = net.history[-1, "train_loss"]
+    is_finite = all(tensor.isfinite().all() for tensor in net.module_.state_dict().values())
+    if not (np.isfinite(loss) and is_finite):
+        warn(
+            f"Training diverged: the loss of the last epoch is {loss}. Lower lr={net.lr:g}, or"
+            " scale X; a Dataset must hold finite numbers.",
+            ConvergenceWarning,
+        )
+        return
+    lost = net.criterion_.lost_classes()
+    if lost:
+        names = ", ".join(str(classes[k]) for k in lost[:5])
+        warn(
+            f"soft_labels_ keep no row of {names} in y: predictions corrected all of its labels. If"
+            " it is rare and not wrong, pass class_weight='balanced' or a longer warmup_epochs."
+        )
+
+
+def warn_if_never_corrected(net) -> None:
+    """Warn where a callback ended training, or went back, before any label can have changed."""
+    labels, n_epochs = net.label_callback, len(net.history)
+    if net.interrupted_ or labels.can_flip(n_epochs) or not labels.can_flip(net.max_epochs):
+        return
+    begins = next(k for k in range(n_epochs, net.max_epochs + 1) if labels.can_flip(k))
+    warn(
+        f"Training ended with epoch {n_epochs} of {net.max_epochs}, by a callback, before labels"
+        f" can have changed, which takes {begins} epochs: soft_labels_ favor the given ones. Give"
+        " EarlyStopping more patience, or leave the callback out."
+    )
