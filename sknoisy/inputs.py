@@ -4,14 +4,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import (
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+)
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from sknoisy.training.data import stored_type
+from sknoisy.networks.mlp import MLP
+from sknoisy.networks.standardize import rounds_in_float32
+from sknoisy.training.data import DoubleRows, stored_type
 from sknoisy.training.datasets import DatasetRows, as_array, is_dataset
+from sknoisy.training.net import resolve_device
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class RowFormat:
     shape : tuple of int
         Of a row.
     dtype : type
-        np.uint8 for images that are scaled to [0, 1], else np.float32.
+        np.uint8 for images that are scaled to [0, 1], np.float64 for a table that float32 would
+        round too much, see `rounds_in_float32`, else np.float32.
     """
 
     shape: tuple
@@ -184,6 +194,12 @@ def builds_network(estimator) -> bool:
     return estimator.module is None or isinstance(estimator.module, str)
 
 
+def standardizes_tables(estimator) -> bool:
+    """Return whether the network begins with `Standardize`, where it can compute in float64."""
+    is_mlp = estimator.module is None or estimator.module is MLP
+    return is_mlp and resolve_device(estimator.device).type != "mps"
+
+
 def num_workers(estimator) -> int:
     """Return the number of processes that read batches."""
     return estimator.skorch_params.get("iterator_train__num_workers", 0)
@@ -202,13 +218,16 @@ def _read_array(estimator, X, y="no_validation", row_format=None):
         if row_format is not None:  # before scikit-learn would speak of features
             row_format.check_shape(X)
     # Batches are converted one at a time: a memory map stays on disk, images stay uint8.
-    is_kept = isinstance(X, np.memmap) or getattr(X, "dtype", None) == np.uint8
-    if not (is_kept and (n_dims > 2 or isinstance(X, np.memmap))):
-        dtypes = np.float32
-    else:
+    is_map = isinstance(X, np.memmap)
+    may_be_double = n_dims == 2 and not sparse.issparse(X) and standardizes_tables(estimator)
+    if row_format is not None:
+        may_be_double = row_format.dtype == np.float64
+    if is_map or (n_dims > 2 and getattr(X, "dtype", None) == np.uint8):
         dtypes = [np.float32, np.uint8, np.float16, np.float64]
+    else:
+        dtypes = [np.float64, np.float32] if may_be_double else np.float32
     try:
-        return validate_data(
+        found = validate_data(
             estimator,
             X,
             y,
@@ -217,6 +236,13 @@ def _read_array(estimator, X, y="no_validation", row_format=None):
             accept_sparse="csr",
             allow_nd=True,
         )
+        rows = found[0] if row_format is None else found
+        if may_be_double and (row_format is not None or rounds_in_float32(rows)):
+            rows = DoubleRows(rows.astype(np.float64, copy=False))
+        elif rows.dtype == np.float64 and not is_map:
+            rows = rows.astype(np.float32)
+            assert_all_finite(rows, input_name="X")
+        return rows if row_format is not None else (rows, found[1])
     except ValueError as error:
         if "could not convert" not in str(error):
             raise

@@ -9,11 +9,11 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from sknoisy import ALRClassifier
+from sknoisy import ALRClassifier, MetaLabelNetClassifier
 from sknoisy.networks.build import build_module
 from sknoisy.networks.layout import use_channels_last
 from sknoisy.networks.mlp import MLP, UniformDropout, auto_input_dropout
-from sknoisy.networks.standardize import Standardize
+from sknoisy.networks.standardize import Standardize, rounds_in_float32
 
 
 def test_standardized_columns_have_mean_0_and_deviation_1():
@@ -202,3 +202,42 @@ def test_the_more_columns_the_more_inputs_are_dropped_in_training():
         assert second.p == share if share else not isinstance(second, UniformDropout)
     given = build_module(None, {"input_dropout": 0.0}, text, 2)
     assert not isinstance(given[1], UniformDropout)
+
+
+@pytest.mark.parametrize("span", [600, 3600])
+@pytest.mark.parametrize("unlabeled", [False, True])
+def test_a_large_offset_is_taken_out_before_rows_are_rounded(method, span, unlabeled):
+    rng = np.random.default_rng(0)
+    t = rng.uniform(0, span, 400)
+    X, y = np.stack([1.7e9 + t, rng.normal(size=400)], axis=1), (t > 0.7 * span).astype(int)
+    fit_params = {}
+    if method is MetaLabelNetClassifier:
+        fit_params = {"trusted": np.arange(400) < 20}
+        fit_params |= {"unlabeled_X": X} if unlabeled else {}
+    clf = method(max_epochs=30, lr=0.01, random_state=0).fit(X, y, **fit_params)
+    assert clf.score(X, y) > 0.97  # in float32 there are 128 s between numbers
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (1.7e9 + np.linspace(0, 3600, 50), True),
+        (1.7e9 + np.linspace(0, 1e6, 50), False),
+        (np.linspace(-1, 1, 50), False),
+        (np.full(50, 1e9), False),
+        (1.1 + 1e-16 * np.arange(9).repeat(6)[:50], False),
+        (-1e6 - np.arange(50.0) / 50, True),
+        (np.full(50, 0.0), False),
+    ],
+)
+def test_rows_stay_in_float64_where_float32_has_few_steps(column, expected):
+    assert rounds_in_float32(np.stack([np.arange(50.0), column], axis=1)) is expected
+
+
+def test_float64_constants_are_saved(tmp_path):
+    X = 1.7e9 + np.random.default_rng(0).uniform(0, 100, (200, 2))
+    clf = ALRClassifier(max_epochs=3, random_state=0).fit(X, np.arange(200) % 2)
+    clf.save(tmp_path / "clf.safetensors")
+    loaded = ALRClassifier.load(tmp_path / "clf.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    assert loaded.module_[0].mean.dtype == torch.float64

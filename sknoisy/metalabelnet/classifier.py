@@ -25,7 +25,7 @@ from sknoisy.metalabelnet.trusted import (
     warn_of_classes,
 )
 from sknoisy.parameters import check_choice, check_number
-from sknoisy.training.data import stack_rows, stored_type
+from sknoisy.training.data import stack_rows, stored_type, take_rows
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.refine_labels import auto_momentum
 from sknoisy.user_warnings import warn
@@ -447,7 +447,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             if meta_X is not None or meta_y is not None:
                 raise ValueError("trusted must not be given together with meta_X and meta_y.")
             indices = check_mask(trusted, len(labels))
-            rows = TrustedRows(X[indices], labels[indices], indices)
+            rows = TrustedRows(take_rows(X, indices), labels[indices], indices)
         elif meta_X is not None or meta_y is not None:
             rows = self._read_meta(unpack(meta_X), unpack(meta_y), data.classes, row_format)
         warn_of_classes(labels[:0] if rows is None else rows.labels, data.classes)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import at_least_float32
-from sknoisy.training.data import RowDataset, stack_rows
+from sknoisy.training.data import RowDataset, stack_rows, take_rows
 from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.user_warnings import warn
 
@@ -41,7 +41,7 @@ class TrustedRows:
         if not len(rows):
             return None
         indices = None if self.indices is None else self.indices[rows]
-        return TrustedRows(self.X[rows], self.labels[rows], indices)
+        return TrustedRows(take_rows(self.X, rows), self.labels[rows], indices)
 
 
 def unpack(value):

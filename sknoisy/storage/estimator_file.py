@@ -12,6 +12,7 @@ import torch
 from sknoisy.inputs import RowFormat
 from sknoisy.storage.file_format import FORMAT, AllowList, encode, read_file, write_file
 from sknoisy.storage.fingerprint import versions
+from sknoisy.training.data import DoubleRows
 from sknoisy.training.evidence import Evidence
 from sknoisy.training.features import unwrap
 from sknoisy.training.net import resolve_device
@@ -201,6 +202,8 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
 
     # Layers that standardize are fitted to a row of zeros, and then get the saved constants.
     rows = np.zeros((1, *row_format.shape), dtype=np.float32)
+    if row_format.dtype == np.float64:
+        rows = DoubleRows(rows.astype(np.float64))
     module_params = module_parameters(estimator.skorch_params)
     if isinstance(estimator.module, str):
         module_params["weights"] = None  # no download: the weights are in the file

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 from torch import Tensor
 
 from sknoisy._version import __version__
@@ -24,7 +25,7 @@ def parts_of(rows) -> list:
     """Return the arrays, or the Dataset, that a CSR matrix or stacked rows are made of."""
     if hasattr(rows, "indptr"):
         return [rows.data, rows.indices, rows.indptr]
-    if hasattr(rows, "parts"):
+    if hasattr(rows, "parts"):  # of `StackedRows` and `DoubleRows`
         return [part for stacked in rows.parts for part in parts_of(stacked)]
     return [rows]
 
@@ -76,7 +77,11 @@ def describe(value, depth=4) -> str:
         return f"{value.__module__}.{value.__qualname__}{_source_digest(value)}"
     kind = f"{type(value).__module__}.{type(value).__qualname__}{_source_digest(type(value))}"
     if depth and hasattr(value, "__dict__"):
-        return f"{kind}({describe(vars(value), depth - 1)})"
+        attributes = vars(value)
+        if isinstance(value, Callback):  # its parameters: the rest comes about in fits
+            names = inspect.signature(type(value)).parameters
+            attributes = {name: attributes[name] for name in names if name in attributes}
+        return f"{kind}({describe(attributes, depth - 1)})"
     return kind
 
 

@@ -96,8 +96,9 @@ def weigh(matrix: Tensor, weights: Tensor) -> Tensor:
 
 
 def mix(matrix: Tensor, X: Tensor) -> Tensor:
-    """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M), in its precision."""
-    return (matrix @ X.flatten(start_dim=1).to(matrix.dtype)).unflatten(1, X.shape[1:])
+    """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M), in the finer type."""
+    dtype = torch.promote_types(matrix.dtype, X.dtype)
+    return (matrix.to(dtype) @ X.flatten(start_dim=1).to(dtype)).unflatten(1, X.shape[1:])
 
 
 def auto_neighbors(n_classes: int, agreement: float) -> int:

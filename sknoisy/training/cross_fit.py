@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import shift_prior
-from sknoisy.training.data import RowDataset
+from sknoisy.training.data import RowDataset, take_rows
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.halves import Halves, logits_of
 from sknoisy.training.held_out import OnHeldOut
@@ -204,7 +204,9 @@ def gather_evidence(
 def _labeled(data):
     """Return the training data without rows that have no label."""
     n_labels = len(data.labels)
-    return data if data.X.shape[0] == n_labels else replace(data, X=data.X[np.arange(n_labels)])
+    if data.X.shape[0] == n_labels:
+        return data
+    return replace(data, X=take_rows(data.X, np.arange(n_labels)))
 
 
 def _train_plain(recipe, data, held_out, seed, labels):

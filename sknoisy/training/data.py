@@ -20,13 +20,14 @@ class RowDataset(Dataset):
     ----------
     X : ndarray of shape (n_samples, ...), CSR matrix, `DatasetRows` or `StackedRows`
         Stays as it is; a batch is made dense when it is fetched, and float32 unless it holds
-        uint8 images.
+        uint8 images or X are `DoubleRows`.
     rows : ndarray of shape (n_samples,) or None
         Row numbers; None, as in prediction, gives zeros.
     """
 
     def __init__(self, X, rows=None):
         self.X = X
+        self.dtype = stored_type(X)
         self.rows = np.zeros(X.shape[0], dtype=np.int64) if rows is None else rows
 
     def __len__(self):
@@ -42,7 +43,7 @@ class RowDataset(Dataset):
         batch = self.X[indices]
         if hasattr(batch, "toarray"):
             batch = batch.toarray()
-        batch = batch.astype(stored_type(batch), copy=False)
+        batch = batch.astype(self.dtype, copy=False)
         return [torch.from_numpy(batch), torch.from_numpy(self.rows[indices])]
 
 
@@ -77,7 +78,37 @@ class Split(NamedTuple):
 
 def stored_type(X):
     """Return the type that batches of X have in memory: images may stay uint8."""
+    if getattr(X, "is_double", False):
+        return np.float64
     return np.uint8 if X.dtype == np.uint8 and X.ndim > 2 else np.float32
+
+
+class DoubleRows:
+    """Array-like view of a table in float64 whose batches stay so: float32 would round a column.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        In float64.
+    """
+
+    is_double = True
+
+    def __init__(self, X):
+        self.parts = (X,)
+        self.dtype, self.shape, self.ndim = X.dtype, X.shape, X.ndim
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        return self.parts[0][index]
+
+
+def take_rows(X, index):
+    """Return some rows of X, in the type that its batches have."""
+    rows = X[index]
+    return DoubleRows(rows) if stored_type(X) == np.float64 else rows
 
 
 class StackedRows:
@@ -85,6 +116,7 @@ class StackedRows:
 
     def __init__(self, first, second):
         self.parts = first, second
+        self.is_double = getattr(first, "is_double", False)
         self.dtype = first.dtype
         self.shape = (first.shape[0] + second.shape[0], *first.shape[1:])
         self.ndim = len(self.shape)
