@@ -1,6 +1,7 @@
 """The scikit-learn contract, once for all methods: fit, predict, fitted attributes."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,12 +24,13 @@ from sknoisy.parameters import SkorchParams, check_training_params, refuse_unkno
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
-from sknoisy.training.cross_fit import plan_fit
+from sknoisy.training.cross_fit import can_cross_fit, plan_fit
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.held_out import HeldOutSplit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.outcome import warn_of_outcome
+from sknoisy.training.progress import FitClock
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
 from sknoisy.training.user_callbacks import borrowed
@@ -138,6 +140,10 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
             recipe.lay_out(data.X)
+            is_gathered = self.evidence and session.evidence is None and can_cross_fit(data, recipe)
+            has_bar = session.sklearn_callbacks.context is not None
+            clock = FitClock.of(self, recipe.max_epochs, is_gathered, has_bar)
+            recipe = replace(recipe, clock=clock)
             split = None
             if self.train_split is not None:
                 of_fit = self._row_format, data.classes, builds_network(self), num_workers(self)

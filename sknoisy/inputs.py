@@ -1,6 +1,8 @@
 """What may go into an estimator: arrays, images, Datasets, labels and weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from sklearn.utils import (
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
+from torch.utils.data import DataLoader
 
 from sknoisy.networks.mlp import MLP
 from sknoisy.networks.standardize import rounds_in_float32
@@ -125,6 +128,7 @@ def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
 
     X becomes float32, y class numbers.
     """
+    refuse_containers(X)
     if is_dataset(X):
         rows, y = _read_dataset(estimator, X, plain_labels(y))
     else:
@@ -158,6 +162,7 @@ def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
 
 def read_rows(estimator, X, row_format: RowFormat, name="X"):
     """Return rows to predict, or others like those of fit, checked; errors call them `name`."""
+    refuse_containers(X)
     try:
         if is_dataset(X):
             rows = DatasetRows(X, add_channel=builds_network(estimator))
@@ -169,6 +174,24 @@ def read_rows(estimator, X, row_format: RowFormat, name="X"):
             raise
         raise ValueError(f"{name} must be rows like those of X: {error}") from error
     return rows
+
+
+def refuse_containers(X) -> None:
+    """Raise for what holds rows, or names them, but is no set of them."""
+    kind = type(X).__name__
+    if isinstance(X, DataLoader):
+        out = "pass loader.dataset"
+    elif isinstance(X, Mapping):
+        out = "pass one array, such as numpy.hstack(list(X.values()))"
+    elif isinstance(X, str | Path):
+        out = "read it first, with numpy.load, pandas.read_csv or torchvision.datasets.ImageFolder"
+    elif type(X).__module__.partition(".")[0] == "datasets":  # Hugging Face's
+        out = "pass its columns as arrays, such as numpy.stack(ds['image']), and y=ds['label']"
+    else:
+        return
+    raise TypeError(
+        f"X must be an array, a frame, a CSR matrix or a torch Dataset, got {kind}; {out}."
+    )
 
 
 def read_held_out(row_format: RowFormat, classes, add_channel, n_workers, dataset):

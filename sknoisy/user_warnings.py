@@ -2,19 +2,45 @@
 
 import inspect
 import warnings
+from weakref import WeakKeyDictionary
 
 # What stands between the user's line and the place that warns.
 BETWEEN = ("sknoisy", "sklearn", "skorch", "torch", "joblib", "contextlib")
+STARTERS = ("threading", "multiprocessing", "concurrent", "distributed")
+
+
+SEARCHES = "sklearn.model_selection"
+# The places that have warned in a search or cross-validation, by the object that runs it.
+_told = WeakKeyDictionary()
+
+
+class _Worker:
+    """Stands for a thread or process that another library has started."""
+
+
+_WORKER = _Worker()
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line of the user's that called into the library, however deep this is.
 
     In a thread or process that another library started there is none: then where that begins.
+    In a search or cross-validation each place warns once, however many fits there are.
     """
-    frame, level = inspect.currentframe().f_back, 1
+    caller = frame = inspect.currentframe().f_back
+    level, search = 1, None
     while frame is not None and _package(frame) in BETWEEN:
+        if frame.f_globals["__name__"].startswith(SEARCHES):
+            search = frame
         frame, level = frame.f_back, level + 1
+    if search is not None:
+        owner = search.f_locals.get("self", search.f_locals.get("estimator"))
+        is_worker = owner is None or frame is None or _package(frame) in STARTERS
+        told = _told.setdefault(_WORKER if is_worker else owner, set())
+        place = caller.f_code.co_filename, caller.f_lineno
+        if place in told:
+            return
+        told.add(place)
     warnings.warn(message, category, stacklevel=level + 1)
 
 

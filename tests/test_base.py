@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 FAST = {"max_epochs": 3, "module__hidden": 16, "random_state": 0}
 # Three epochs are too few for some methods, and one wants trusted rows; they say so.
@@ -434,3 +435,49 @@ def test_wide_rows_are_predicted_in_smaller_batches(method):
     clf = method(module, max_epochs=2, batch_size=50)
     clf.fit(X[:60], np.arange(60) % 2)
     assert clf.net_.get_params()["iterator_valid__batch_size"] == 50
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            lambda X: DataLoader(TensorDataset(torch.from_numpy(X)), 8),
+            "got DataLoader; pass",
+        ),
+        (lambda X: {"a": X}, "got dict; pass one array"),
+        (lambda X: "folder/of/images", "got str; read it first"),
+        (lambda X: Path("folder"), "got PosixPath; read it first"),
+    ],
+)
+def test_what_is_no_set_of_rows_is_named(method, blobs, rows, message):
+    X, y, _ = blobs
+    for call in (lambda: method(**FAST).fit(rows(X)), lambda: method(**FAST).fit(rows(X), y)):
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.raises(TypeError, match=message):
+        method(**FAST).fit(X, y).predict(rows(X))
+
+
+@pytest.mark.parametrize("params", [{"train_split": ValidSplit(4)}, {}])
+def test_a_sampler_of_other_rows_is_refused(method, blobs, params):
+    X, y, _ = blobs
+    sampler = WeightedRandomSampler(torch.ones(600), 600)
+    clf = method(**FAST, iterator_train__sampler=sampler, **params)
+    n_rows = 450 if params else 300
+    with pytest.raises(ValueError, match=f"sampler must draw from.*there are {n_rows}, got row"):
+        clf.fit(X[: 600 if params else 300], y[: 600 if params else 300])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("learning_rate", "lr"),
+        ("hidden_layer_sizes", "module__hidden"),
+        ("early_stopping", "EarlyStopping"),
+        ("warm_start", "checkpoint_dir"),
+        ("max_iter", "max_epochs"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_ours(method, name, hint):
+    with pytest.raises(TypeError, match=f"no parameter {name}: did you mean .*{hint}"):
+        method(**{name: 1})

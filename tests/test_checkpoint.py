@@ -446,3 +446,13 @@ def test_progress_bars_and_callbacks_that_come_later_do_not_matter(tmp_path, mon
     whole = ALRClassifier(max_epochs=6, random_state=0).fit(X, Y)
     resumed = fit_with_deaths(monkeypatch, make, [2, 3], tmp_path, X, Y)
     np.testing.assert_array_equal(whole.predict_proba(X), resumed.predict_proba(X))
+
+
+def test_the_same_callback_object_goes_on(monkeypatch, tmp_path):
+    stop = EarlyStopping("train_loss", patience=50)
+
+    def make():
+        return ALRClassifier(max_epochs=6, random_state=0, callbacks=[stop])
+
+    whole = make().fit(X, Y)
+    assert_same(whole, fit_with_deaths(monkeypatch, make, [2, 4], tmp_path, X, Y))

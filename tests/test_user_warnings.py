@@ -12,7 +12,8 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
-from sklearn.model_selection import GridSearchCV
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -111,6 +112,12 @@ CAUSES = {
     "at most 0.5 for labels to flip": lambda folder: mix(max_epochs=5).fit(X, Y),
     "Labels were left as given": harmed,
     "keep no row of True in y": vanished,
+    "before labels can have changed": lambda folder: alr(
+        max_epochs=9,
+        warmup_epochs=4,
+        evidence=False,
+        callbacks=[skorch.callbacks.EarlyStopping("train_loss", threshold=0.99, patience=2)],
+    ).fit(X, Y),
     "Training interrupted": lambda folder: alr(callbacks=[CtrlC()]).fit(X, Y),
     "Training diverged": lambda folder: alr(optimizer=torch.optim.SGD, lr=1e30).fit(X, Y),
     "end in a softmax": lambda folder: alr(
@@ -164,9 +171,9 @@ def test_warnings_point_through_pipelines_searches_and_subclasses():
     idle = {"max_epochs": 2, "warmup_epochs": 2}
     pipeline = make_pipeline(StandardScaler(), Own(**idle))
     search = GridSearchCV(clone(pipeline), {"own__lr": [0.001]}, cv=2)
-    for clf, n_fits in ((pipeline, 1), (search, 3)):
+    for clf in (pipeline, search):
         found = caught(clf.fit, X, Y)
-        assert len(found) == n_fits
+        assert len(found) == 1
         assert {Path(w.filename) for w in found} == {Path(__file__)}
 
 
@@ -175,3 +182,34 @@ def test_without_a_line_of_the_users_the_warning_comes_all_the_same(monkeypatch)
     monkeypatch.setattr("sknoisy.user_warnings._package", lambda frame: "")
     with pytest.warns(UserWarning, match="nobody's"):
         warn("nobody's")
+
+
+@pytest.mark.parametrize("run", ["search", "halving", "cross_validate"])
+def test_a_search_warns_once_and_the_next_one_again(run):
+    clf = SyntheticMixClassifier(evidence=False, module__hidden=4)
+
+    def fit():
+        if run == "search":
+            GridSearchCV(clf, {"max_epochs": [3, 5, 7]}, cv=2).fit(X, Y)
+        elif run == "halving":
+            HalvingGridSearchCV(
+                clf, {"lr": [1e-3, 1e-2]}, resource="max_epochs", max_resources=6, cv=2
+            ).fit(X, Y)
+        else:
+            cross_validate(clone(clf).set_params(max_epochs=4), X, Y, cv=3)
+
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit()
+        updates = [w for w in caught if "target_momentum ** updates" in str(w.message)]
+        assert len(updates) == 1
+        assert updates[0].filename == __file__
+
+
+def test_a_loop_of_fits_warns_each_time():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            SyntheticMixClassifier(evidence=False, max_epochs=4, module__hidden=4).fit(X, Y)
+    assert sum("target_momentum ** updates" in str(w.message) for w in caught) == 2

@@ -79,8 +79,13 @@ def describe(value, depth=4) -> str:
     if depth and hasattr(value, "__dict__"):
         attributes = vars(value)
         if isinstance(value, Callback):  # its parameters: the rest comes about in fits
-            names = inspect.signature(type(value)).parameters
-            attributes = {name: attributes[name] for name in names if name in attributes}
+            parameters = inspect.signature(type(value)).parameters
+            takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+            attributes = {
+                name: attribute
+                for name, attribute in attributes.items()
+                if name in parameters or (takes_any and not name.endswith("_"))
+            }
         return f"{kind}({describe(attributes, depth - 1)})"
     return kind
 

@@ -222,7 +222,7 @@ class BatchLoader(DataLoader):
     ):
         n_samples = len(dataset) if sampler is None else len(sampler)
         if sampler is not None:
-            positions = partial(_drawn, sampler)
+            positions = partial(_drawn, sampler, len(dataset))
         elif shuffle:
             positions = partial(_shuffled, n_samples, generator)
         else:
@@ -241,8 +241,15 @@ class BatchLoader(DataLoader):
         )
 
 
-def _drawn(sampler):
-    return np.fromiter(sampler, dtype=np.int64)
+def _drawn(sampler, n_rows):
+    drawn = np.fromiter(sampler, dtype=np.int64)
+    if len(drawn) and not 0 <= drawn.min() <= drawn.max() < n_rows:
+        raise ValueError(
+            f"iterator_train__sampler must draw from the rows to train on, of which there are"
+            f" {n_rows}, got row {drawn.max()}: folds and train_split leave fewer than it was made"
+            " for. To weigh classes pass class_weight, to weigh rows sample_weight."
+        )
+    return drawn
 
 
 def _shuffled(n_samples, generator):

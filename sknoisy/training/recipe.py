@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sknoisy.functional import at_least_float32
@@ -90,6 +91,8 @@ class NetRecipe:
         Batches in an epoch.
     max_epochs : int
         Epochs of the fit.
+    clock : Callback or None
+        Watches all nets of the fit.
     """
 
     module: nn.Module
@@ -99,6 +102,7 @@ class NetRecipe:
     params: dict
     steps_per_epoch: int
     max_epochs: int
+    clock: Callback | None = None
 
     @classmethod
     def of(cls, estimator, X, n_classes: int, device, *, lr: float, module_params=None):
@@ -169,6 +173,8 @@ class NetRecipe:
         return self._net(copy_module(self.module), criterion, callbacks, own)
 
     def _net(self, module, criterion, callbacks, params):
+        if self.clock is not None:
+            callbacks = [("sknoisy_clock", self.clock), *callbacks]
         return InnerNet(
             module,
             criterion=criterion,
