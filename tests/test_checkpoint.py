@@ -138,6 +138,7 @@ def test_early_stopping_ends_a_resumed_fit_at_the_same_epoch(monkeypatch, tmp_pa
     def make():
         return ALRClassifier(
             max_epochs=60,
+            warmup_epochs=2,
             random_state=0,
             train_split=ValidSplit(0.2),
             callbacks=[("stop", EarlyStopping("valid_acc", lower_is_better=False, patience=9))],
