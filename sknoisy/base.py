@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from sknoisy.inputs import (
     RowFormat,
@@ -304,6 +305,11 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
     def _fitted_net(self):
         check_is_fitted(self, "net_")
         return self.net_
+
+    def __sklearn_clone__(self):
+        if isinstance(self.module, nn.Module):
+            forget_graphs(self.module)  # torch refuses to copy them
+        return super().__sklearn_clone__()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -481,3 +481,13 @@ def test_a_sampler_of_other_rows_is_refused(method, blobs, params):
 def test_names_of_other_libraries_lead_to_ours(method, name, hint):
     with pytest.raises(TypeError, match=f"no parameter {name}: did you mean .*{hint}"):
         method(**{name: 1})
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_an_instance_that_keeps_results_can_be_searched(method, blobs):
+    X, y, _ = blobs
+    module = nn.Sequential(nn.utils.weight_norm(nn.Linear(10, 8)), nn.ReLU(), nn.Linear(8, 4))
+    module(torch.zeros(1, 10))
+    search = GridSearchCV(method(module, max_epochs=3), {"lr": [0.001, 0.01]}, cv=2)
+    search.fit(X, y)
+    assert search.best_estimator_.module is not module

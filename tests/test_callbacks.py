@@ -396,3 +396,17 @@ def test_pruning_sees_the_study_and_ends_the_fit(blobs):
     theirs = study_of(plain)
     assert theirs.count("PRUNED") == 2
     assert study_of(lambda **params: ALRClassifier(random_state=0, **params)) == theirs
+
+
+def test_a_tensorboard_folder_holds_the_curves(method, blobs, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    X, y, _ = blobs
+    board = TensorBoard(SummaryWriter(tmp_path))
+    clf = method(**FAST, train_split=SPLIT, callbacks=[board]).fit(X, y)
+    read = EventAccumulator(str(tmp_path)).Reload()
+    for name in ("train_loss", "valid_loss", "valid_acc"):
+        curve = [event.value for event in read.Scalars(f"Loss/{name}")]
+        np.testing.assert_allclose(curve, clf.history_[:, name], rtol=1e-5)
