@@ -13,6 +13,7 @@ from sknoisy.inputs import RowFormat, TrainingData, num_workers, read_rows, read
 from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.networks.copying import forget_graphs
 from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
+from sknoisy.row_index import RowIndex
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
@@ -125,6 +126,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             self._check_params()
             data = read_training_data(self, X, y, sample_weight)
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
+            self._row_index = RowIndex.of(X, y)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
@@ -196,7 +198,8 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
     def score(self, X, y=None, sample_weight=None):
         """Return the accuracy on X and y; y None takes the labels of a Dataset."""
         if y is None and is_dataset(X):
-            y = DatasetRows(X).labels(num_workers(self))
+            self._fitted_net()
+            y = DatasetRows(X).labels(num_workers(self), classes=self.classes_)
         return super().score(X, y, sample_weight=sample_weight)
 
     def save(self, path):
@@ -211,7 +214,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             Parameters without a form in JSON, such as callbacks, are left out with a warning.
         """
         self._fitted_net()
-        write_estimator(path, self, self._row_format, self.evidence_)
+        write_estimator(path, self, self._row_format, self.evidence_, self._row_index)
 
     @classmethod
     def load(cls, path, *, allow=()):
@@ -228,7 +231,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             nothing by itself.
         """
         estimator, fitted = read_estimator(path, cls, cls._new_label_callback, allow)
-        estimator._row_format, estimator.evidence_ = fitted
+        estimator._row_format, estimator.evidence_, estimator._row_index = fitted
         return estimator
 
     @property

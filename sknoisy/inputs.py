@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from sknoisy.labels import read_labels
 from sknoisy.training.data import stored_type
 from sknoisy.training.datasets import DatasetRows, as_array, is_dataset
 
@@ -115,17 +116,11 @@ def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
 
     X becomes float32, y class numbers.
     """
-    if is_dataset(X):
-        rows, y = _read_dataset(estimator, X, plain_labels(y))
-    else:
-        rows, y = _read_array(estimator, X, plain_labels(y))
-    try:
-        check_classification_targets(y)
-        encoder = LabelEncoder().fit(y)
-    except TypeError as error:
-        raise ValueError(
-            f"y must hold labels of one type, none of them missing, got {error}."
-        ) from error
+    y = None if y is None else read_labels(y)
+    read = _read_dataset if is_dataset(X) else _read_array
+    rows, y = read(estimator, X, y)
+    check_classification_targets(y)
+    encoder = LabelEncoder().fit(y)
     classes = encoder.classes_
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}.")
@@ -284,16 +279,3 @@ def count_dimensions(X):
     while isinstance(X, list | tuple) and X:
         X, nested = X[0], nested + 1
     return nested + getattr(X, "ndim", 0)
-
-
-def plain_labels(y):
-    """Return labels of a nullable pandas type, none of them missing, as numpy's own type.
-
-    And numpy's strings of any length as those of one length, which scikit-learn knows.
-    """
-    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
-        return y.astype(str)
-    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
-    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
-        return y
-    return y.to_numpy(dtype=plain)

@@ -462,7 +462,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
 
     def _read_meta(self, meta_X, meta_y, classes, row_format):
         if meta_y is None and is_dataset(meta_X):
-            meta_y = DatasetRows(meta_X).labels()
+            meta_y = DatasetRows(meta_X).labels(classes=classes)
         for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
             if value is None:
                 raise ValueError(f"{name} must be given with {other}, got None; pass both.")
