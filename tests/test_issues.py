@@ -188,8 +188,14 @@ def test_history_says_how_many_labels_changed(fitted):
         ({"pred_probs": PROBA, "y": [0, 1, 2, 0, 0, 0]}, r"got \(6, 2\) and 3 classes"),
         (
             {"pred_probs": PROBA, "y": [2, 0, 0, 0, 0, 0], "classes": [0, 1]},
-            "labels of classes, got 2",
+            r"labels of classes, got 2; classes are \[0, 1\]",
         ),
+        (
+            {"pred_probs": PROBA, "y": np.array(list("abbabb"), object), "classes": [0, 1]},
+            "labels of classes, got 'a'",
+        ),
+        ({"pred_probs": PROBA, "y": GIVEN, "classes": ["a", "b"]}, "labels of classes, got 0"),
+        ({"pred_probs": PROBA, "y": ["a", 1, 1, 1, 1, 1]}, "got number and text, such as 1"),
         ({"pred_probs": PROBA - 0.5, "y": GIVEN}, "must hold probabilities"),
         ({"pred_probs": PROBA * 5, "y": GIVEN}, "rows that sum to 1, got .* in row 0"),
         ({"pred_probs": PROBA, "y": [np.nan, 0, 0, 1, 1, 1]}, "none of them missing"),

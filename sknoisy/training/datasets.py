@@ -122,13 +122,20 @@ class _Labels(Dataset):
         return self.dataset[index][1]
 
 
+def read_true_labels(X, y, classes, num_workers=0):
+    """Return the labels to score a fit on `classes` by: y, or where it is None a Dataset's own."""
+    if y is None and is_dataset(X):
+        return DatasetRows(X).labels(num_workers, classes)
+    return None if y is None else read_labels(y)
+
+
 def class_names(dataset) -> list | None:
     """Return the names of a Dataset's class numbers, or None where it tells none.
 
     They are its `classes`, or those of the Dataset that it is a part of: different texts. Under a
     `target_transform` its numbers are others.
     """
-    while isinstance(dataset, Subset | SliceDataset):
+    while isinstance(dataset, Subset):
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
