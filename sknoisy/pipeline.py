@@ -74,7 +74,7 @@ def fitted_estimator(estimator):
         return fitted_estimator(estimator[-1])
     if hasattr(estimator, "best_estimator_"):
         return fitted_estimator(estimator.best_estimator_)
-    if hasattr(estimator, "refit"):
+    if hasattr(estimator, "error_score"):  # a search
         raise NotFittedError(
             f"estimator must have a best_estimator_, got {type(estimator).__name__} without; fit"
             " the search with refit=True."

@@ -1,9 +1,11 @@
 """Frames and labels as users have them: the frame's index, names of classes, missing labels."""
 
 import datetime
+import gc
 import pickle
 import subprocess
 import sys
+import weakref
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import make_blobs, make_classification
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.helper import SliceDataset
@@ -175,6 +177,12 @@ def test_an_index_that_does_not_fit_the_rows_is_refused(tmp_path):
         write_file(tmp_path / "clf", document, {**tensors, **changes})
         with pytest.raises(ValueError, match=message):
             ALRClassifier.load(tmp_path / "clf")
+    for names in ([], ["a", "b"], [{}], ["a", {}]):
+        write_file(
+            tmp_path / "clf", {**document, "index": {"names": names, "kinds": ["<i8"]}}, tensors
+        )
+        with pytest.raises(ValueError, match="does not fit its rows"):
+            ALRClassifier.load(tmp_path / "clf")
     document["index"]["kinds"] = ["O"]
     write_file(tmp_path / "clf", document, tensors)
     with pytest.raises(ValueError, match="its index is of type 'O'"):
@@ -185,6 +193,16 @@ def test_rows_that_are_numbered_anyway_cost_nothing():
     for index in (pd.RangeIndex(60), pd.Index(np.arange(60)), pd.RangeIndex(60, name="n")):
         assert RowIndex.of(FRAME.set_axis(index)) is None
     assert RowIndex.of(FRAME).index() is FRAME.index
+
+
+def test_a_fit_keeps_the_index_and_not_the_frame():
+    frame = FRAME.copy()
+    is_alive = weakref.ref(frame)
+    clf = fit(frame, SERIES)
+    del frame
+    gc.collect()
+    assert is_alive() is None
+    assert len(clf.label_issues()) == 60
 
 
 @pytest.mark.slow
@@ -301,6 +319,9 @@ def test_a_search_scores_and_predicts_by_name():
     assert search.score(data) == (search.predict(data) == NAMES).mean()
     search.fit(SliceDataset(data), NAMES)
     assert search.score(data) == search.score(data, NAMES)
+    search.fit(SliceDataset(data), SliceDataset(data, idx=1))
+    assert search.classes_.tolist() == [0, 1, 2]
+    assert cross_val_score(ALRClassifier(**SMALL), data, cv=2, error_score="raise").min() >= 0
 
 
 def test_a_folder_of_images_has_the_names_of_its_folders(tmp_path):

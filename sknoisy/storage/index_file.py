@@ -52,6 +52,7 @@ def decode_index(written: dict | None, tensors: dict, n_rows: int) -> RowIndex |
             level = np.frombuffer(content, dtype=np.dtype(kind))
         levels.append(level)
     names = written["names"]
-    if not levels or len(names) != len(levels) or any(len(level) != n_rows for level in levels):
+    is_right = len(names) == len(levels) > 0 and all(len(level) == n_rows for level in levels)
+    if not is_right or not all(isinstance(name, str | int | None) for name in names):
         raise ValueError("its index does not fit its rows")
     return RowIndex(levels=levels, names=names)
