@@ -64,7 +64,7 @@ def measure(clf, data, given, **fit_params):
     clf.fit(data.X, given, **fit_params)
     seconds = perf_counter() - start
     found = measures(clf.predict_proba(data.X_test), clf.classes_, data.y_test)
-    issues = clf.label_issues().sort_index().is_label_issue.to_numpy()
+    issues = clf.label_issues().sort_values("position").is_label_issue.to_numpy()
     return *found, f1_score(given != data.y, issues, zero_division=1.0), seconds
 
 

@@ -66,7 +66,7 @@ def features(folder, seeds):
             for method in (ALRClassifier, SyntheticMixClassifier):
                 start = perf_counter()
                 clf = method(random_state=seed).fit(X, given)
-                quality = clf.label_issues().sort_index()["label_quality"].to_numpy()
+                quality = clf.label_issues().sort_values("position")["label_quality"].to_numpy()
                 name = f"label_issues() of {method.__name__}, one fit"
                 rows.setdefault(name, []).append((quality, perf_counter() - start))
             start = perf_counter()
@@ -92,7 +92,7 @@ def flags(folder, seeds):
             wrong = given != data.y
             for method in (ALRClassifier, SyntheticMixClassifier):
                 clf = method(random_state=seed).fit(data.X, given)
-                issues = clf.label_issues().sort_index()["is_label_issue"]
+                issues = clf.label_issues().sort_values("position")["is_label_issue"]
                 row = f1_score(wrong, issues), noise_rate(clf), wrong.mean()
                 found.setdefault(method.__name__, []).append(row)
             proba = out_of_sample(data.X, given, seed)

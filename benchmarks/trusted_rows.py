@@ -78,7 +78,7 @@ def main(data, seeds, counts):
         noisy = [accuracy_sets.noisy_labels(loaded, noise, seed) for seed in range(seeds)]
         fits = [ALRClassifier(random_state=s).fit(X, given) for s, given in enumerate(noisy)]
         alr = [measures(clf.predict_proba(test[0]), clf.classes_, test[1]) for clf in fits]
-        doubts = [clf.label_issues().index.to_numpy() for clf in fits]
+        doubts = [clf.label_issues().position.to_numpy() for clf in fits]
         for count in counts:
             for way in WAYS:
                 found = []

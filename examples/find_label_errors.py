@@ -24,8 +24,8 @@ clf = ALRClassifier(random_state=0).fit(X, y_noisy)
 issues = clf.label_issues()
 
 print(f"{flipped.sum()} of {len(y)} labels flipped; estimated: {noise_rate(clf) * len(y):.0f}")
-print(f"wrong among the 50 labels that look worst: {flipped[issues.index[:50]].sum()}")
-found = issues.index[issues["is_label_issue"]]
+print(f"wrong among the 50 labels that look worst: {flipped[issues['position'][:50]].sum()}")
+found = issues["position"][issues["is_label_issue"]]
 print(f"called an issue: {len(found)}, {flipped[found].sum()} of them wrong\n")
 print(issues.head(), "\n")
 print(class_quality(clf).round(2).head(3))

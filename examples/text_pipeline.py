@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
 from sknoisy import ALRClassifier
+from sknoisy.issues import find_label_issues
 from sknoisy.noise import symmetric_noise
 
 PARTS = {
@@ -50,7 +51,8 @@ pipeline = make_pipeline(TfidfVectorizer(), ALRClassifier(batch_size=16, random_
 pipeline.fit(train, y_noisy)
 print(f"test accuracy {pipeline.score(test, y_test):.1%}")
 
-issues = pipeline[-1].label_issues()
+issues = find_label_issues(pipeline)
 print("\nLeast believed:")
-for row, issue in issues.head(5).iterrows():
-    print(f"  {train[row]}: {issue['given_label']} -> {issue['predicted_label']}")
+for _, issue in issues.head(5).iterrows():
+    text = train[issue["position"]]
+    print(f"  {text}: {issue['given_label']} -> {issue['predicted_label']}")

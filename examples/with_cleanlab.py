@@ -21,7 +21,7 @@ print(f"ALRClassifier alone             {clf.score(X_test, y_test):.1%}")
 learner = CleanLearning(ALRClassifier(random_state=0), cv_n_folds=3).fit(X_train, y_noisy)
 print(f"CleanLearning(ALRClassifier())  {learner.score(X_test, y_test):.1%}\n")
 
-ours, theirs = clf.label_issues().sort_index(), learner.get_label_issues()
+ours, theirs = clf.label_issues().sort_values("position"), learner.get_label_issues()
 for name, table in (("ours, one fit", ours), ("CleanLearning, four fits", theirs)):
     issues = table["is_label_issue"].to_numpy()
     right = flipped[issues].mean()

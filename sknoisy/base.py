@@ -22,11 +22,12 @@ from sknoisy.inputs import (
 from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.networks.copying import forget_graphs
 from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
+from sknoisy.row_index import RowIndex
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
 from sknoisy.training.cross_fit import can_cross_fit, plan_fit
-from sknoisy.training.datasets import DatasetRows, is_dataset
+from sknoisy.training.datasets import DatasetRows, read_true_labels
 from sknoisy.training.held_out import HeldOutSplit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
@@ -118,7 +119,8 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             batch by batch on the device. A Dataset holds tensors, or pairs (tensor, label), read
             when they are needed.
         y : array-like of shape (n_samples,)
-            Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
+            Given labels, some of them wrong; any type that sorts. None takes those of a Dataset: of
+            one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row's loss is multiplied by, relative to their mean; a row of weight 0 does
             not contribute. None weighs all rows the same.
@@ -137,6 +139,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             self._check_params()
             data = read_training_data(self, X, y, sample_weight)
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
+            self._row_index = RowIndex.of(X, y)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
@@ -214,9 +217,9 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         return self.classes_[proba.argmax(axis=1)]
 
     def score(self, X, y=None, sample_weight=None):
-        """Return the accuracy on X and y; y None takes the labels of a Dataset."""
-        if y is None and is_dataset(X):
-            y = DatasetRows(X).labels(num_workers(self))
+        """Return the accuracy on X and y; y None takes a Dataset's labels, named as in `fit`."""
+        self._fitted_net()
+        y = read_true_labels(X, y, self.classes_, num_workers(self))
         return super().score(X, y, sample_weight=sample_weight)
 
     def save(self, path):
@@ -226,12 +229,12 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         ----------
         path : str or Path
             The file, in safetensors' format; replaced once the new one is whole. It holds what
-            predictions, `soft_labels_` and the other attributes need. An own `module` must be a
-            class or a function that can be imported: the file holds its name, not its code.
-            Parameters without a form in JSON, such as callbacks, are left out with a warning.
+            predictions, `soft_labels_`, tables (the index of X) and other attributes need. An own
+            `module` must be a class or a function that can be imported: the file holds its name,
+            not its code. What has no form in JSON, such as callbacks, is left out with a warning.
         """
         self._fitted_net()
-        write_estimator(path, self, self._row_format, self.evidence_)
+        write_estimator(path, self, self._row_format, self.evidence_, self._row_index)
 
     @classmethod
     def load(cls, path, *, allow=()):
@@ -248,7 +251,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             nothing by itself.
         """
         estimator, fitted = read_estimator(path, cls, cls._new_label_callback, allow)
-        estimator._row_format, estimator.evidence_ = fitted
+        estimator._row_format, estimator.evidence_, estimator._row_index = fitted
         return estimator
 
     @property
@@ -274,7 +277,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
     def label_issues(self):
         """Return a table of the training labels, those most probably wrong first.
 
-        See `sknoisy.issues.find_label_issues`.
+        Its index is that of a frame X, or of y. See `sknoisy.issues.find_label_issues`.
         """
         return find_label_issues(self)
 

@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader
 
+from sknoisy.labels import read_labels
 from sknoisy.networks.mlp import MLP
 from sknoisy.networks.standardize import rounds_in_float32
 from sknoisy.training.data import DoubleRows, stored_type
@@ -129,17 +130,11 @@ def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
     X becomes float32, y class numbers.
     """
     refuse_containers(X)
-    if is_dataset(X):
-        rows, y = _read_dataset(estimator, X, plain_labels(y))
-    else:
-        rows, y = _read_array(estimator, X, plain_labels(y))
-    try:
-        check_classification_targets(y)
-        encoder = LabelEncoder().fit(y)
-    except TypeError as error:
-        raise ValueError(
-            f"y must hold labels of one type, none of them missing, got {error}."
-        ) from error
+    y = None if y is None else read_labels(y)
+    read = _read_dataset if is_dataset(X) else _read_array
+    rows, y = read(estimator, X, y)
+    check_classification_targets(y)
+    encoder = LabelEncoder().fit(y)
     classes = encoder.classes_
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}.")
@@ -199,7 +194,7 @@ def read_held_out(row_format: RowFormat, classes, add_channel, n_workers, datase
     try:
         rows = DatasetRows(dataset, add_channel=add_channel)
         row_format.check(rows)
-        labels = np.asarray(plain_labels(rows.labels(n_workers)))
+        labels = rows.labels(n_workers, classes)
     except ValueError as error:
         raise ValueError(f"train_split must hold out rows like those of X: {error}") from error
     numbers = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
@@ -302,6 +297,8 @@ def row_weights(labels, sample_weight, class_weights) -> torch.Tensor | None:
     if sample_weight is None and class_weights is None:
         return None
     weights = np.ones(len(labels))
+    if isinstance(sample_weight, torch.Tensor):
+        sample_weight = as_array(sample_weight)
     if sample_weight is not None:
         try:
             weights = check_array(
@@ -351,16 +348,3 @@ def count_dimensions(X):
     while isinstance(X, list | tuple) and X:
         X, nested = X[0], nested + 1
     return nested + getattr(X, "ndim", 0)
-
-
-def plain_labels(y):
-    """Return labels of a nullable pandas type, none of them missing, as numpy's own type.
-
-    And numpy's strings of any length as those of one length, which scikit-learn knows.
-    """
-    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
-        return y.astype(str)
-    plain = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
-    if plain is None or not hasattr(y, "to_numpy") or y.isna().any():
-        return y
-    return y.to_numpy(dtype=plain)

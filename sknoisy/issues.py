@@ -5,7 +5,10 @@ Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab'
 """
 
 import numpy as np
-from sklearn.exceptions import NotFittedError
+
+from sknoisy.labels import read_labels
+from sknoisy.pipeline import fitted_estimator
+from sknoisy.row_index import RowIndex
 
 LEAST_PROBABILITY = 0.01
 
@@ -80,7 +83,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
 
     Parameters
     ----------
-    estimator : fitted estimator of this library or None
+    estimator : fitted estimator of this library, Pipeline or search that ends in one, or None
         Its given labels are used, and the out-of-sample probabilities of its evidence, or without
         evidence its `soft_labels_`.
     y : array-like of shape (n_samples,) or None
@@ -95,13 +98,15 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Returns
     -------
     issues : pandas.DataFrame, or structured ndarray without pandas
-        A row for each label, lowest quality first, with the number of the row in y as the
-        frame's index, or as the field ``row``:
+        A row for each label, lowest quality first. The index is that of the pandas object that the
+        labels come with: of `y`, else of `pred_probs`; of an estimator that of the X of `fit`, or
+        where X has none of its y. Without one it is ``position``.
 
         - ``is_label_issue``: whether the label is probably wrong. In each class there are at most
           as many as its estimated number of wrong labels.
         - ``label_quality``: in [0, 1], ``(1 + p_given - p_best_other) / 2``.
         - ``given_label``, ``predicted_label``: the label, and the most probable one.
+        - ``position``: the number of the row in X and y.
 
     References
     ----------
@@ -115,8 +120,12 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         "label_quality": quality[order],
         "given_label": classes[given[order]],
         "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
+        "position": order,
     }
-    return _table(order, columns)
+    row_index = RowIndex.of(y, pred_probs)
+    if row_index is None and estimator is not None:
+        row_index = fitted_estimator(estimator)._row_index
+    return _table(columns, row_index)
 
 
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -145,10 +154,10 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
         The row of a class without samples is that of the identity.
     """
+    proba, given, _ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is not None:
         return evidence.transition.copy()
-    proba, given, _ = judged(estimator, y, pred_probs, classes)
     joint = joint_distribution(proba, given).T
     empty = joint.sum(axis=1) == 0
     joint[empty, empty] = 1
@@ -157,10 +166,10 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
+    proba, given, _ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is not None:
         return evidence.noise_rate
-    proba, given, _ = judged(estimator, y, pred_probs, classes)
     return float(1 - np.trace(joint_distribution(proba, given)))
 
 
@@ -188,34 +197,39 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
     noise = (in_given - right) / np.maximum(in_given, 1)
     order = np.argsort(-noise, kind="stable")
     columns = {
+        "row": classes[order],
         "given": in_given[order],
         "believed": in_class[order],
         "wrong_in": (in_given - right)[order],
         "wrong_out": (in_class - right)[order],
         "label_noise": noise[order],
     }
-    return _table(classes[order], columns)
+    return _table(columns)
 
 
-def _table(rows, columns):
-    """Return a frame with `rows` as its index, or without pandas a structured array."""
+def _table(columns, row_index=None):
+    """Return a frame, or without pandas a structured array, which has its index as field `row`."""
     try:
         import pandas as pd
     except ImportError:
-        columns = {"row": rows, **columns}
-        table = np.empty(len(rows), dtype=[(name, value.dtype) for name, value in columns.items()])
+        first = next(iter(columns.values()))
+        table = np.empty(len(first), dtype=[(name, v.dtype) for name, v in columns.items()])
         for name, value in columns.items():
             table[name] = value
         return table
-    return pd.DataFrame(columns, index=rows)
+    index = columns.pop("row") if "row" in columns else columns["position"]
+    return pd.DataFrame(columns, index=index if row_index is None else row_index.index()[index])
 
 
 def judged(estimator, y, pred_probs, classes):
     """Return probabilities (n, C), class numbers (n,) and classes (C,), checked."""
+    evidence = _evidence_of(estimator)
     if (estimator is None) == (pred_probs is None):
         raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
     if estimator is not None:
-        proba, classes = _proba_of(estimator), estimator.classes_
+        estimator = fitted_estimator(estimator)
+        classes = estimator.classes_
+        proba = estimator.soft_labels_ if evidence is None else evidence.proba
         y = estimator.given_labels_ if y is None else _labels(y, "y")
     else:
         if y is None:
@@ -227,52 +241,37 @@ def judged(estimator, y, pred_probs, classes):
             f"y must have a label for each row of the probabilities, got {len(y)} labels and"
             f" {len(proba)} rows."
         )
+    return proba, _class_numbers(y, classes), classes
+
+
+def _class_numbers(y, classes):
+    """Return labels (n,) as numbers of classes."""
     order = np.argsort(classes)
-    place = np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)
-    given = order[place]
-    unknown = classes[given] != y
-    if unknown.any():
-        raise ValueError(f"y must hold labels of classes, got {y[unknown].tolist()[0]!r}.")
-    return proba, given, classes
+    try:
+        place = np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)
+        is_unknown = classes[order[place]] != y
+    except TypeError:  # of another type, which does not compare
+        is_unknown = np.ones(len(y), dtype=bool)
+    if is_unknown.any():
+        raise ValueError(
+            f"y must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
+            f" {classes.tolist()[:10]}."
+        )
+    return order[place]
 
 
 def _evidence_of(estimator, y=None):
     """Return the out-of-sample evidence on an estimator's own given labels, or None."""
-    return getattr(estimator, "evidence_", None) if y is None else None
-
-
-def _proba_of(estimator):
-    """Return out-of-sample probabilities where a fit has gathered them, else its soft labels."""
-    evidence = _evidence_of(estimator)
-    if evidence is not None:
-        return evidence.proba
-    try:
-        return estimator.soft_labels_
-    except NotFittedError:
-        raise
-    except AttributeError as error:
-        raise TypeError(
-            f"estimator must be one of this library's, got {type(estimator).__name__}. Of a"
-            " Pipeline pass pipeline[-1], of a search search.best_estimator_; for other"
-            " classifiers pass y and pred_probs=cross_val_predict(clf, X, y,"
-            " method='predict_proba')."
-        ) from error
+    return None if estimator is None or y is not None else fitted_estimator(estimator).evidence_
 
 
 def _labels(labels, name):
     """Return labels as an array (n,), none of them missing."""
-    labels = np.asarray(labels)
+    labels = np.asarray(read_labels(labels, name))
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"{name} must have shape (n,), n at least 1, got {labels.shape}.")
-    try:
-        is_missing = bool((labels != labels).any())  # NaN is unequal to itself
-        np.unique(labels)
-    except TypeError:
-        is_missing = True
-    if is_missing:
-        raise ValueError(f"{name} must hold labels of one type, none of them missing.")
     return labels
 
 

@@ -1,8 +1,8 @@
 """Seeded label noise for experiments and tests.
 
-Every function takes labels of any type that sorts, shape (n_samples,), and returns a new ndarray
-of such labels. Rates are fractions in [0, 1]. Results differ by several points between noise
-protocols: always report which one was used.
+Every function takes labels of any type that sorts, shape (n_samples,), none of them missing, and
+returns a new ndarray of such labels. Rates are fractions in [0, 1]. Results differ by several
+points between noise protocols: always report which one was used.
 """
 
 import math
@@ -11,6 +11,8 @@ from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar, column_or_1d
+
+from sknoisy.labels import read_labels
 
 
 def symmetric_noise(y, rate, *, inclusive=False, random_state=None):
@@ -161,9 +163,7 @@ def _prepare(y, rate, random_state):
     check_scalar(rate, "rate", Real, min_val=0, max_val=1)
     if math.isnan(rate):
         raise ValueError("rate must be in [0, 1], got nan.")
-    y = column_or_1d(y)
-    if (y != y).any():
-        raise ValueError("y must not contain NaN; drop or impute the missing labels first.")
+    y = column_or_1d(read_labels(y))
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got {len(classes)}.")

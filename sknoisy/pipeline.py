@@ -1,6 +1,7 @@
-"""Pipelines that transform trusted rows as they transform X."""
+"""Pipelines that transform trusted rows as they transform X, and what is at their end."""
 
 from sklearn import config_context
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
 
 META_INPUTS = ["meta_X", "unlabeled_X"]
@@ -52,3 +53,45 @@ def make_noisy_pipeline(*steps, memory=None, verbose=False) -> Pipeline:
         return make_pipeline(
             *steps, memory=memory, verbose=verbose, transform_input=list(META_INPUTS)
         )
+
+
+def fitted_estimator(estimator):
+    """Return a fitted estimator of this library: the one given, or that at the end of what is.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or search
+        A Pipeline ends in its last step, a search in its `best_estimator_`.
+
+    Raises
+    ------
+    TypeError
+        If it is none of this library's.
+    NotFittedError
+        If it is not fitted.
+    """
+    if isinstance(estimator, Pipeline):
+        return fitted_estimator(estimator[-1])
+    if hasattr(estimator, "best_estimator_"):
+        return fitted_estimator(estimator.best_estimator_)
+    if hasattr(estimator, "error_score"):  # a search
+        raise NotFittedError(
+            f"estimator must have a best_estimator_, got {type(estimator).__name__} without; fit"
+            " the search with refit=True."
+        )
+    if hasattr(estimator, "__len__") and not hasattr(estimator, "fit"):
+        raise TypeError(
+            f"estimator must be a fitted estimator, got {type(estimator).__name__}; labels and"
+            " probabilities go by name: find_label_issues(y=labels, pred_probs=pred_probs)."
+        )
+    try:
+        _ = estimator.soft_labels_
+    except NotFittedError:
+        raise
+    except AttributeError as error:
+        raise TypeError(
+            f"estimator must be one of this library's, or a Pipeline or search that ends in one,"
+            f" got {type(estimator).__name__}; for other classifiers pass y and"
+            " pred_probs=cross_val_predict(clf, X, y, method='predict_proba')."
+        ) from error
+    return estimator

@@ -302,7 +302,7 @@ BAD_DATA = {
     "lengths": (lambda X, y: (X, y[:-1]), "inconsistent numbers of samples"),
     "one class": (lambda X, y: (X, np.full(len(y), "yes")), "2 classes, got 1 class: 'yes'"),
     "continuous": (lambda X, y: (X, y + 0.5 * X[:, 0]), "continuous"),
-    "nan in y": (lambda X, y: (X, bad_y(y, np.nan)), "Input y contains NaN"),
+    "nan in y": (lambda X, y: (X, bad_y(y, np.nan)), "y must hold labels .* got nan in row 3"),
     "none in y": (
         lambda X, y: (X, [*list("ab" * 300)[1:], None]),
         "y must hold labels of one type",

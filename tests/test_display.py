@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
@@ -70,10 +71,10 @@ def test_the_worst_labels_come_first(fitted):
     clf, noisy = fitted
     table = clf.label_issues().head(5)
     display = LabelIssuesDisplay.from_estimator(clf, n_rows=5)
-    assert [issue[0] for issue in display.issues] == table.index.tolist()
+    assert [issue[0] for issue in display.issues] == table.position.tolist()
     assert [issue[1] for issue in display.issues] == table["given_label"].tolist()
     given, believed = display.bars_
-    row = table.index[0]
+    row = table.position.iloc[0]
     column = clf.classes_.tolist().index(noisy[row])
     assert given.patches[0].get_width() == pytest.approx(clf.soft_labels_[row, column])
     assert believed.patches[0].get_width() == pytest.approx(clf.soft_labels_[row].max())
@@ -83,7 +84,7 @@ def test_images_are_the_rows_of_x_channels_last(fitted):
     clf, _ = fitted
     X = np.random.default_rng(0).integers(0, 256, (200, 3, 6, 5), dtype=np.uint8)
     display = LabelIssuesDisplay.from_estimator(clf, X, n_rows=4)
-    worst = clf.label_issues().index[:4]
+    worst = clf.label_issues().position.to_numpy()[:4]
     assert len(display.images_) == 4
     image = display.images_[0].get_array()
     expected = X[worst[0]].transpose(1, 2, 0).astype(float)
@@ -116,6 +117,20 @@ def test_pictures_keep_their_shape_and_may_come_from_a_dataset(fitted):
         display = LabelIssuesDisplay.from_estimator(clf, X, n_rows=2)
         left, right, bottom, top = display.images_[0].get_extent()
         assert (bottom - top) / (right - left) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("display", [NoiseMatrixDisplay, LabelIssuesDisplay, TrainingDisplay])
+def test_a_pipeline_is_drawn_as_the_estimator_at_its_end(fitted, display):
+    clf, _ = fitted
+    pictures = []
+    for estimator in (clf, make_pipeline(clf), make_pipeline("passthrough", make_pipeline(clf))):
+        figure = display.from_estimator(estimator).figure_
+        figure.canvas.draw()
+        pictures.append(np.asarray(figure.canvas.buffer_rgba()))
+    for picture in pictures[1:]:
+        np.testing.assert_array_equal(picture, pictures[0])
+    with pytest.raises(TypeError, match="must be one of this library's, or a Pipeline"):
+        display.from_estimator(make_pipeline(LogisticRegression()))
 
 
 @pytest.mark.parametrize(
@@ -175,8 +190,8 @@ def test_evidence_is_drawn_as_reliability_and_held_out_curves():
         EvidenceDisplay.from_estimator(bare)
     with pytest.raises(ValueError, match="must be a pair of Axes"):
         EvidenceDisplay.from_estimator(clf, ax=own[0])
-    with pytest.raises(TypeError, match=r"Of a Pipeline pass pipeline\[-1\]"):
-        EvidenceDisplay.from_estimator(make_pipeline(clf))
+    other = EvidenceDisplay.from_estimator(make_pipeline(clf))
+    np.testing.assert_array_equal(other.lines_["corrected"].get_ydata(), curve)
 
 
 @pytest.mark.evidence

@@ -648,6 +648,6 @@ def test_pairs_are_seen_by_the_corrected_folds_and_correcting_is_chosen():
     assert clf.evidence_.noise_rate == pytest.approx(0.3, abs=0.05)
     issues = clf.label_issues()
     wrong = np.flatnonzero(given != y)
-    found = issues.index[issues.is_label_issue]
+    found = issues.position[issues.is_label_issue]
     assert np.isin(found, wrong).mean() > 0.85
     assert np.isin(wrong, found).mean() > 0.85

@@ -401,6 +401,7 @@ def test_a_mask_and_unlabeled_rows_work_on_datasets(digits):
         ([(torch.zeros(1, 8, 8), 0), (torch.zeros(1, 9, 9), 1)], None, "rows of one shape"),
         ([(torch.zeros(1, 8, 8), 0), (torch.zeros(1, 8, 8).byte(), 1)], None, "rows of one type"),
         ([(torch.zeros(1, 8, 8), "a"), (torch.zeros(1, 8, 8), 1)], None, "labels of one type"),
+        ([(torch.zeros(1, 8, 8), 0), (torch.zeros(1, 8, 8), None)], None, "got None in row 1"),
         ([(torch.zeros(1, 8, 8), torch.eye(2)[0])] * 4, None, "y must be given|one label a row"),
         (TensorDataset(torch.zeros(4, 1, 8, 8)), None, "y must be given for a Dataset without"),
         (torchvision.datasets.FakeData(4), None, "transform=torchvision.transforms.v2.PILToTensor"),

@@ -5,14 +5,19 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.issues import (
     class_quality,
+    corrected_labels,
     find_label_issues,
     joint_distribution,
     label_quality,
@@ -49,7 +54,7 @@ def test_tiny_probabilities_of_the_given_label_count_alike():
 def test_table_by_hand():
     table = find_label_issues(pred_probs=PROBA, y=names(GIVEN))
     assert list(table.columns) == [
-        "is_label_issue", "label_quality", "given_label", "predicted_label",
+        "is_label_issue", "label_quality", "given_label", "predicted_label", "position",
     ]  # fmt: skip
     assert table.index.tolist() == [1, 5, 2, 4, 0, 3]
     assert table["is_label_issue"].tolist() == [True, True] + [False] * 4
@@ -113,7 +118,7 @@ def test_rows_and_classes_in_any_order_give_the_same_table():
     other = find_label_issues(
         pred_probs=proba[rows][:, columns], y=names(given)[rows], classes=names(columns)
     )
-    other.index = rows[other.index]
+    other.index = other["position"] = rows[other["position"]]
     assert table.sort_index().equals(other.sort_index())
 
 
@@ -157,10 +162,10 @@ def test_without_pandas_a_structured_array(monkeypatch, fitted):
     frame, quality = clf.label_issues(), class_quality(clf)
     monkeypatch.setitem(sys.modules, "pandas", None)
     table = clf.label_issues()
-    assert table.dtype.names == ("row", *frame.columns)
-    np.testing.assert_array_equal(table["row"], frame.index)
+    assert table.dtype.names == tuple(frame.columns)
     for name in frame.columns:
         np.testing.assert_array_equal(table[name], frame[name])
+    assert class_quality(clf).dtype.names == ("row", *quality.columns)
     np.testing.assert_array_equal(class_quality(clf)["row"], quality.index)
 
 
@@ -183,8 +188,14 @@ def test_history_says_how_many_labels_changed(fitted):
         ({"pred_probs": PROBA, "y": [0, 1, 2, 0, 0, 0]}, r"got \(6, 2\) and 3 classes"),
         (
             {"pred_probs": PROBA, "y": [2, 0, 0, 0, 0, 0], "classes": [0, 1]},
-            "labels of classes, got 2",
+            r"labels of classes, got 2; classes are \[0, 1\]",
         ),
+        (
+            {"pred_probs": PROBA, "y": np.array(list("abbabb"), object), "classes": [0, 1]},
+            "labels of classes, got 'a'",
+        ),
+        ({"pred_probs": PROBA, "y": GIVEN, "classes": ["a", "b"]}, "labels of classes, got 0"),
+        ({"pred_probs": PROBA, "y": ["a", 1, 1, 1, 1, 1]}, "got number and text, such as 1"),
         ({"pred_probs": PROBA - 0.5, "y": GIVEN}, "must hold probabilities"),
         ({"pred_probs": PROBA * 5, "y": GIVEN}, "rows that sum to 1, got .* in row 0"),
         ({"pred_probs": PROBA, "y": [np.nan, 0, 0, 1, 1, 1]}, "none of them missing"),
@@ -206,10 +217,71 @@ def test_columns_of_a_frame_are_matched_by_their_names():
         find_label_issues(pred_probs=frame, y=names(GIVEN), classes=["ant", "cow"])
 
 
-@pytest.mark.parametrize("estimator", [LogisticRegression(), make_pipeline(ALRClassifier())])
-def test_other_estimators_are_told_what_to_pass(estimator):
-    with pytest.raises(TypeError, match="pipeline\\[-1\\].*cross_val_predict"):
+FUNCTIONS = [
+    find_label_issues, corrected_labels, noise_rate, noise_transition_matrix, class_quality
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "estimator", [LogisticRegression(), make_pipeline(LogisticRegression()), None]
+)
+def test_other_estimators_are_told_what_to_pass(function, estimator):
+    if estimator is None:
+        X, y = make_blobs(40, centers=2, random_state=0)
+        estimator = GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2).fit(X, y)
+    with pytest.raises(TypeError, match="got LogisticRegression; .*cross_val_predict"):
+        function(estimator)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda clf: make_pipeline(StandardScaler(), clf),
+        lambda clf: GridSearchCV(clf, {"lr": [0.001]}, cv=2),
+        lambda clf: RandomizedSearchCV(clf, {"lr": [0.001]}, n_iter=1, cv=2),
+        lambda clf: HalvingGridSearchCV(clf, {"lr": [0.001]}, cv=2, min_resources=40),
+        lambda clf: GridSearchCV(make_pipeline(clf), {"alrclassifier__lr": [0.001]}, cv=2),
+        lambda clf: make_pipeline("passthrough", GridSearchCV(clf, {"lr": [0.001]}, cv=2)),
+    ],
+    ids=["pipeline", "grid", "random", "halving", "grid of pipeline", "pipeline of grid"],
+)
+def test_the_estimator_at_the_end_is_the_one_that_is_judged(function, wrap):
+    X, y = make_blobs(40, centers=2, random_state=0)
+    X = StandardScaler().fit_transform(X)
+    clf = ALRClassifier(max_epochs=4, random_state=0)
+    expected, found = function(clf.fit(X, y)), function(wrap(clf).fit(X, y))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(ALRClassifier()),
+        GridSearchCV(ALRClassifier(), {}),
+        make_pipeline(GridSearchCV(ALRClassifier(), {})),
+    ],
+)
+def test_what_is_not_fitted_at_the_end_says_so(estimator):
+    with pytest.raises(NotFittedError, match="not fitted yet|fit the search with refit=True"):
         find_label_issues(estimator)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("kind", [np.asarray, list, pd.Series, torch.tensor])
+def test_cleanlabs_order_is_told_the_names(function, kind):
+    for arguments, named in (((PROBA,), {}), ((), {"pred_probs": PROBA}), ((), {})):
+        with pytest.raises(
+            TypeError, match=r"find_label_issues\(y=labels, pred_probs=pred_probs\)"
+        ):
+            function(kind(GIVEN), *arguments, **named)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_an_estimator_and_probabilities_exclude_each_other(function, fitted):
+    with pytest.raises(ValueError, match="not both"):
+        function(fitted[0], pred_probs=PROBA)
 
 
 def test_an_unfitted_estimator_says_so():

@@ -123,7 +123,10 @@ def test_seed_decides_and_the_input_stays():
         (lambda: transition_noise(Y, np.eye(3)), r"must have shape .* \(4, 4\), got \(3, 3\)"),
         (lambda: transition_noise(Y, np.ones((4, 4))), "rows that sum to 1"),
         (lambda: symmetric_noise(Y, float("nan")), "rate must be in"),
-        (lambda: symmetric_noise([1.0, np.nan, 2.0], 0.5), "y must not contain NaN"),
+        (
+            lambda: symmetric_noise([1.0, np.nan, 2.0], 0.5),
+            "y must hold labels of one type, none of them missing, got nan in row 1",
+        ),
         (lambda: instance_dependent_noise(Y, 0.5, -PROBS), "finite and non-negative"),
         (lambda: instance_dependent_noise(Y, 0.5, PROBS[:3]), "pred_probs must have shape"),
     ],

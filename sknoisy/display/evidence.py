@@ -4,6 +4,7 @@ import numpy as np
 
 from sknoisy.display.axes import BELIEVED, GIVEN, THIRD, new_axes
 from sknoisy.issues import judged
+from sknoisy.pipeline import fitted_estimator
 
 BINS = 10
 
@@ -39,7 +40,11 @@ class EvidenceDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Plot the evidence of a fitted estimator; ax is a pair of Axes."""
+        """Plot the evidence of a fitted estimator, or of one that ends a Pipeline or search.
+
+        ax is a pair of Axes.
+        """
+        estimator = fitted_estimator(estimator)
         given = judged(estimator, None, None, None)[1]
         if estimator.evidence_ is None:
             raise ValueError(

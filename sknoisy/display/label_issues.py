@@ -38,7 +38,10 @@ class LabelIssuesDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X=None, *, n_rows=12, ax=None):
-        """Plot the labels of lowest quality of a fitted estimator; X as in fit adds images."""
+        """Plot the labels of lowest quality of a fitted estimator; X as in fit adds images.
+
+        Or of one that ends a Pipeline or search. Rows are named by their positions in X.
+        """
         return cls._from_probabilities(judged(estimator, None, None, None), X, n_rows, ax)
 
     @classmethod

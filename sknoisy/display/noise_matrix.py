@@ -4,6 +4,7 @@ import numpy as np
 
 from sknoisy.display.axes import MAX_WRITTEN, class_ticks, new_axes
 from sknoisy.issues import judged, noise_transition_matrix
+from sknoisy.pipeline import fitted_estimator
 
 
 class NoiseMatrixDisplay:
@@ -32,7 +33,11 @@ class NoiseMatrixDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None, cmap="Blues"):
-        """Plot the matrix estimated for a fitted estimator, see `noise_transition_matrix`."""
+        """Plot the matrix estimated for a fitted estimator, see `noise_transition_matrix`.
+
+        Or of one that ends a Pipeline or search.
+        """
+        estimator = fitted_estimator(estimator)
         matrix = noise_transition_matrix(estimator)
         return cls(matrix, display_labels=estimator.classes_).plot(ax=ax, cmap=cmap)
 

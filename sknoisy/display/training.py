@@ -5,6 +5,7 @@ from itertools import groupby
 import numpy as np
 
 from sknoisy.display.axes import BELIEVED, GIVEN, THIRD, new_axes
+from sknoisy.pipeline import fitted_estimator
 
 
 class TrainingDisplay:
@@ -37,7 +38,8 @@ class TrainingDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, ax=None):
-        """Plot the training of a fitted estimator."""
+        """Plot the training of a fitted estimator, or of one that ends a Pipeline or search."""
+        estimator = fitted_estimator(estimator)
         history = estimator.history_
         callback = estimator.net_.label_callback
         phases = [callback.phase(epoch) for epoch in range(1, len(history) + 1)]

@@ -347,7 +347,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             in memory and are scaled to [0, 1] batch by batch on the device. A Dataset holds
             tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
-            Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
+            Given labels, some of them wrong; any type that sorts. None takes those of a Dataset: of
+            one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row's loss is multiplied by, relative to their mean; a row of weight 0 does
             not contribute. None weighs all rows the same.
@@ -355,7 +356,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             Trusted rows, like rows of X, or a Dataset of them. scikit-learn's cross-validation
             slices an array that is as long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
         meta_y : array-like of shape (n_meta,), or a 1-tuple of one, default=None
-            Their labels, all of them in y; None takes those of a Dataset.
+            Their labels, all of them in y; None takes those of a Dataset, named as those of X are.
         trusted : array-like of bool of shape (n_samples,), default=None
             Instead of meta_X and meta_y: the rows of X whose label is right.
         unlabeled_X : array-like of shape (n_unlabeled, ...), or a 1-tuple of one, default=None
@@ -384,7 +385,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Parameters
         ----------
         X, y, sample_weight
-            As in `sklearn.base.ClassifierMixin.score`; y None takes the labels of a Dataset.
+            As in `sklearn.base.ClassifierMixin.score`; y None takes a Dataset's labels.
         trusted : array-like of bool of shape (n_samples,), default=None
             The rows whose label is right: noisy ones reward a model that repeats their mistakes.
             With ``set_score_request(trusted=True)`` a search chooses by these rows alone.
@@ -468,7 +469,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
 
     def _read_meta(self, meta_X, meta_y, classes, row_format):
         if meta_y is None and is_dataset(meta_X):
-            meta_y = DatasetRows(meta_X).labels()
+            meta_y = DatasetRows(meta_X).labels(classes=classes)
         for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
             if value is None:
                 raise ValueError(f"{name} must be given with {other}, got None; pass both.")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import at_least_float32
+from sknoisy.labels import read_labels
 from sknoisy.training.data import RowDataset, stack_rows, take_rows
 from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.user_warnings import warn
@@ -57,9 +58,9 @@ def check_meta_labels(meta_y, classes) -> np.ndarray:
     Raises
     ------
     ValueError
-        That names the label which y does not have.
+        That names the label which is missing, or which y does not have.
     """
-    meta_y = np.asarray(meta_y)
+    meta_y = np.asarray(read_labels(meta_y, "meta_y"))
     if meta_y.ndim != 1:
         raise ValueError(f"meta_y must have one dimension, got shape {meta_y.shape}.")
     position = {label: k for k, label in enumerate(classes.tolist())}

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from sknoisy.inputs import RowFormat
+from sknoisy.row_index import RowIndex
 from sknoisy.storage.file_format import FORMAT, AllowList, encode, read_file, write_file
 from sknoisy.storage.fingerprint import versions
+from sknoisy.storage.index_file import decode_index, encode_index
 from sknoisy.training.data import DoubleRows
 from sknoisy.training.evidence import Evidence
 from sknoisy.training.features import unwrap
@@ -122,7 +124,13 @@ def encodable(params: dict) -> dict:
     return encoded
 
 
-def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence | None) -> None:
+def write_estimator(
+    path,
+    estimator,
+    row_format: RowFormat,
+    evidence: Evidence | None,
+    row_index: RowIndex | None,
+) -> None:
     """Write a fitted estimator: what predictions, soft labels and fitted attributes need."""
     net = estimator.net_
     labels, names = net.label_callback, getattr(estimator, "feature_names_in_", None)
@@ -132,6 +140,8 @@ def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence |
     tensors |= {f"labels.{k}": t for k, t in of_labels.items()}
     numbers, of_evidence = split_state({} if evidence is None else evidence.state_dict())
     tensors |= {f"evidence.{k}": t for k, t in of_evidence.items()}
+    index, of_index = encode_index(row_index)
+    tensors |= {f"index.{k}": t for k, t in of_index.items()}
     defaults = inspect.signature(type(estimator)).parameters
     # Saved for `module=None`, where it is chosen by the data.
     input_dropout = getattr(net.module_, "input_dropout", None)
@@ -152,13 +162,14 @@ def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence |
         "label_params": encodable(labels.get_params(deep=False)),
         "learned": learned,
         "evidence": numbers,
+        "index": index,
         "history": as_json(net.history),
     }
     write_file(path, document, tensors)
 
 
 def read_estimator(path, cls, new_labels, allow):
-    """Return the estimator that `write_estimator` wrote, and its rows' format and evidence.
+    """Return the estimator that `write_estimator` wrote; its rows' format, evidence and index.
 
     `new_labels` makes the method's label callback from its parameters.
     """
@@ -185,7 +196,7 @@ def read_estimator(path, cls, new_labels, allow):
 
 
 def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple:
-    """Put the fitted state of a file into an estimator; return the format of rows and evidence."""
+    """Put the fitted state of a file into an estimator; return rows' format, evidence, index."""
     classes = estimator.classes_ = decode_labels(document["classes"])
     if classes.ndim != 1 or len(np.unique(classes)) != len(classes):
         raise ValueError("its classes are not labels")
@@ -241,4 +252,5 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
             later["given_gain_error"] = "gain_error"
             evidence |= {name: evidence[former] for name, former in later.items()}
             evidence |= dict.fromkeys(("trusted_gain", "trusted_gain_error"), float("nan"))
-    return row_format, Evidence.from_state(evidence) if evidence else None
+    row_index = decode_index(document.get("index"), part("index."), len(criterion.given))
+    return row_format, Evidence.from_state(evidence) if evidence else None, row_index

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 from skorch.helper import SliceDataset
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from sknoisy.labels import name_labels, read_labels
 from sknoisy.training.data import allowed_workers, keep
 
 
@@ -80,8 +81,16 @@ class DatasetRows:
             raise ValueError("X must hold rows of one type, got uint8 and others; convert them.")
         return np.stack(rows)
 
-    def labels(self, num_workers=0) -> np.ndarray:
-        """Return the labels of all pairs, read once."""
+    def labels(self, num_workers=0, classes=None) -> np.ndarray:
+        """Return the labels of all pairs, read once, as names where the Dataset has `class_names`.
+
+        `classes` are those of a fit: where they are numbers, class numbers stay so.
+        """
+        labels = self._read_labels(num_workers)
+        is_named = classes is None or isinstance(classes[0], str)
+        return name_labels(labels, class_names(self.dataset)) if is_named else labels
+
+    def _read_labels(self, num_workers):
         if not self.has_labels:
             raise ValueError(
                 "y must be given for a Dataset without labels; pass y, or a Dataset of pairs"
@@ -89,7 +98,7 @@ class DatasetRows:
             )
         known = _known_labels(self.dataset)
         if known is not None:
-            return known
+            return read_labels(known)
         loader = DataLoader(
             _Labels(self.dataset),
             batch_size=256,
@@ -97,9 +106,7 @@ class DatasetRows:
             collate_fn=keep,
             generator=torch.Generator(),  # leaves torch's global one unchanged
         )
-        found = [_as_scalar(label) for batch in loader for label in batch]
-        is_mixed = len({isinstance(label, str) for label in found}) > 1
-        return np.asarray(found, dtype=object if is_mixed else None)
+        return read_labels([_as_scalar(label) for batch in loader for label in batch])
 
 
 class _Labels(Dataset):
@@ -113,6 +120,28 @@ class _Labels(Dataset):
 
     def __getitem__(self, index):
         return self.dataset[index][1]
+
+
+def read_true_labels(X, y, classes, num_workers=0):
+    """Return the labels to score a fit on `classes` by: y, or where it is None a Dataset's own."""
+    if y is None and is_dataset(X):
+        return DatasetRows(X).labels(num_workers, classes)
+    return None if y is None else read_labels(y)
+
+
+def class_names(dataset) -> list | None:
+    """Return the names of a Dataset's class numbers, or None where it tells none.
+
+    They are its `classes`, or those of the Dataset that it is a part of: different texts. Under a
+    `target_transform` its numbers are others.
+    """
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    names = getattr(dataset, "classes", None)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None
+    is_changed = getattr(dataset, "target_transform", None) is not None
+    return None if is_changed or len(set(names)) < len(names) else list(names)
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
