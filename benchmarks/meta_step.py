@@ -1,11 +1,12 @@
 """Cost of one MetaLabelNet step against a plain cross-entropy step: seconds and peak memory.
 
 A small CNN on 28 x 28 images and the default network for 32 x 32 images, batch 128, CPU. A step is
-what `fit` does for a batch: forward, virtual step, trusted loss, hypergradient, label network,
-conventional step; as by default, with 48 trusted rows a virtual step and 16 appended to the batch,
-and as the authors, with 128 and none. `fit` lays images out channels last, so the plain step is
-timed in torch's default layout, as a hand-written loop has it, and channels last. Memory is the
-peak of live tensors in the step, by torch's profiler.
+what `fit` does for a batch: a forward pass, virtual step, trusted loss, hypergradient and label
+network, whose graphs are then gone, and a conventional step with a forward pass of its own; as by
+default, with 48 trusted rows a virtual step and 16 appended to the batch, and as the authors, with
+128 and none. `fit` lays images out channels last, so the plain step is timed in torch's default
+layout, as a hand-written loop has it, and channels last. Memory is the peak of live tensors in the
+step, by torch's profiler.
 
     python benchmarks/meta_step.py [--repeats 30]
 """
@@ -26,6 +27,7 @@ from sknoisy.metalabelnet.hypergradient import METHODS, VirtualStep
 from sknoisy.metalabelnet.losses import generated_labels_loss, with_trusted_rows
 from sknoisy.metalabelnet.trusted import APPENDED
 from sknoisy.networks.resnet import SmallResNet
+from sknoisy.training.features import preserved
 
 BATCH, CLASSES, LR = 128, 10, 0.2
 LOOK_AHEAD, BESIDE = auto_meta_batch_size(BATCH), BATCH // APPENDED
@@ -57,16 +59,28 @@ class Steps:
         self.optimizer.zero_grad()
         X = torch.cat([self.X, self.trusted_X[:n_appended]])
         state = torch.get_rng_state()
-        logits = self.module(X)
         z = self.label_net(self.features)
         trusted = self.trusted_X[:n_trusted], self.trusted_y[:n_trusted]
-        step = VirtualStep(self.module, X, logits[:BATCH], z, *trusted, 2.0, 1.0, state)
-        gradient = METHODS[method](step)
+        with preserved(self.module):
+            step = VirtualStep(
+                self.module,
+                X,
+                self.module(X)[:BATCH],
+                z,
+                *trusted,
+                step_size=2.0,
+                scale=1.0,
+                generator_state=state,
+                is_graph_kept=False,
+            )
+            gradient = METHODS[method](step)
+        del step
         self.label_optimizer.zero_grad()
         z.backward(gradient=gradient)
         self.label_optimizer.step()
         with torch.no_grad():
             labels = self.label_net(self.features).softmax(dim=1)
+        logits = self.module(X)
         appended = torch.eye(CLASSES)[self.trusted_y[:n_appended]]
 
         loss = partial(generated_labels_loss, entropy_weight=1.0, scale=1.0)

@@ -1,6 +1,7 @@
 import copy
 import pickle
 import warnings
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -305,6 +306,25 @@ def test_the_label_network_is_updated_in_every_so_many_steps(split, monkeypatch)
         assert steps == list(range(0, 4 * per_epoch, every))
 
 
+def test_no_graph_of_the_virtual_step_is_left_when_the_real_one_begins(split, monkeypatch):
+    X, y, _, X_meta, y_meta = split
+    alive, virtual_step, before_loss = [], CorrectLabels.virtual_step, CorrectLabels.before_loss
+
+    def spy(self, *args):
+        step = virtual_step(self, *args)
+        alive.append(weakref.ref(step.logits))
+        return step
+
+    def look(self, *args):
+        assert all(logits() is None for logits in alive)
+        before_loss(self, *args)
+
+    monkeypatch.setattr(CorrectLabels, "virtual_step", spy)
+    monkeypatch.setattr(CorrectLabels, "before_loss", look)
+    MetaLabelNetClassifier(**FAST).fit(X, y, meta_X=X_meta, meta_y=y_meta)
+    assert alive
+
+
 def test_trusted_rows_count_by_the_priors_of_the_classes_that_they_have():
     criterion = SoftTargetLoss(torch.eye(3)[[0, 0, 0, 1, 2, 2]])
     labels = torch.tensor([0, 1, 1, 1])
@@ -509,6 +529,7 @@ def test_restore_best_returns_to_the_best_epoch(split):
     assert clf.score(X_meta, y_meta) == pytest.approx(max(scores)[0])
 
 
+@pytest.mark.filterwarnings("ignore:Training ended with epoch")
 def test_training_may_end_by_the_loss_on_trusted_rows(split):
     X, y, _, X_meta, y_meta = split
     stop = EarlyStopping("meta_loss", patience=1, threshold=10.0)  # no epoch is so much better

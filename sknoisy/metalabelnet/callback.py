@@ -8,12 +8,18 @@ from functools import partial
 
 import numpy as np
 import torch
+from skorch.utils import to_device
 from torch import nn
 from torch.nn.functional import one_hot
 
 from sknoisy.functional import blend
 from sknoisy.metalabelnet.evaluation import ScoreTrusted, counted_rows, evaluate_rows
-from sknoisy.metalabelnet.hypergradient import METHODS, VirtualStep, first_that_works
+from sknoisy.metalabelnet.hypergradient import (
+    METHODS,
+    VirtualStep,
+    first_that_works,
+    generator_states,
+)
 from sknoisy.metalabelnet.label_net import (
     BestEpoch,
     FrozenFeatures,
@@ -31,7 +37,7 @@ from sknoisy.metalabelnet.trusted import (
     select_rows,
     selected_at_most,
 )
-from sknoisy.training.features import find_feature_layer, unwrap
+from sknoisy.training.features import find_feature_layer, preserved, unwrap
 from sknoisy.training.net import as_inputs
 from sknoisy.training.refine_labels import RefineLabels, refinement_loss
 
@@ -207,29 +213,34 @@ class CorrectLabels(RefineLabels):
         )
 
     def start_batch(self, net, batch, epoch):
-        """Append trusted rows to the batch; keep what draws its dropout."""
+        """Append trusted rows to the batch; now and then update the label network by it.
+
+        That takes a forward pass of its own: its graph is gone when the real step's begins.
+        """
+        rows = to_device(batch[1], net.device)
         if self.trusted_ is not None:
             self.trusted_.append_to(net, batch)
-        self.X_ = as_inputs(batch[0], net.device)
-        self.generator_state_ = torch.get_rng_state()
-        self.cuda_state_ = torch.cuda.get_rng_state(net.device) if self.X_.is_cuda else None
+        if epoch <= self.warmup_epochs:
+            return
+        X = as_inputs(batch[0], net.device)
+        self.features_ = self.label_network_.features[rows]
+        if self.frozen_ is not None:
+            self.features_ = self.frozen_(net, X[: len(rows)])
+        if self.trusted_ is not None and self.steps_ % self.meta_every == 0:
+            with torch.enable_grad():
+                self.meta_update(net, X, rows)
+        self.steps_ += 1
 
     def before_loss(self, net, logits, rows):
-        """Update the label network, now and then, and write the labels that it leads to."""
+        """Write the labels that predictions and the label network lead to."""
         n = len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
         rows, logits, criterion = rows[:n], logits[:n], net.criterion_
         is_given = rows < len(criterion.given)
         self.count_predictions(net, logits[is_given], rows[is_given])
         if len(net.history) <= self.warmup_epochs:
             return
-        features = self.label_network_.features[rows]
-        if self.frozen_ is not None:
-            features = self.frozen_(net, self.X_[:n])
-        if self.trusted_ is not None and self.steps_ % self.meta_every == 0:
-            self.meta_update(net, logits, rows, features)
-        self.steps_ += 1
         with torch.no_grad():
-            labels = self.label_logits(net, logits, features).softmax(dim=1)
+            labels = self.label_logits(net, logits, self.features_).softmax(dim=1)
             if self.labels == "refined":
                 labels = blend(criterion.targets[rows], labels, self.momentum)
             criterion.targets[rows] = labels / labels.sum(dim=1, keepdim=True)  # had none, perhaps
@@ -241,35 +252,38 @@ class CorrectLabels(RefineLabels):
             return correction
         return corrected(net.criterion_.as_labels(logits.detach()), correction, self.absent_)
 
-    def meta_update(self, net, logits, rows, features):
+    def meta_update(self, net, X, rows):
         """Move the label network to where a step on its labels would help on trusted rows."""
-        z = self.label_logits(net, logits, features)
-        gradient = self.hypergradient_of(self.virtual_step(net, logits, z, rows))
-        is_scaled = getattr(net, "gradient_scale", 1.0) != 1
-        if is_scaled and not gradient.isfinite().all():  # the optimizer skips this step as well
-            gradient = torch.zeros_like(gradient)
+        trusted, module = self.trusted_.meta_batch(net), unwrap(net.module_).train()
+        states = generator_states(X.device)
+        with preserved(module):
+            logits = net.infer(X)[: len(rows)]
+            z = self.label_logits(net, logits, self.features_)
+            step = self.virtual_step(net, X, logits, z, trusted, states, rows)
+            gradient = self.hypergradient_of(step)
+        if step.gradient_scale != 1 and not gradient.isfinite().all():
+            gradient = torch.zeros_like(gradient)  # the optimizer skips this step as well
         self.label_optimizer_.zero_grad()
         z.backward(gradient=gradient.to(z))
         self.label_optimizer_.step()
 
-    def virtual_step(self, net, logits, z, rows):
-        """Return the virtual step of this batch, with a trusted batch of its own."""
-        X, labels = self.trusted_.meta_batch(net)
+    def virtual_step(self, net, X, logits, z, trusted, states, rows):
+        """Return the virtual step of this batch, by the graph of `logits`, and a trusted batch."""
         return VirtualStep(
-            module=unwrap(net.module_),
-            X=self.X_,
-            logits=logits,
-            label_logits=z,
-            trusted_X=X,
-            trusted_y=labels,
+            unwrap(net.module_),
+            X,
+            logits,
+            z,
+            *trusted,
             step_size=self.virtual_lr,
             scale=self.scale_,
-            generator_state=self.generator_state_,
-            cuda_state=self.cuda_state_,
+            generator_state=states[0],
+            cuda_state=states[1],
             weights=net.criterion_.weights_of(rows),
             class_weights=self.class_weights_,
             absent=self.absent_,
             gradient_scale=getattr(net, "gradient_scale", 1.0),
+            is_graph_kept=self.hypergradient_ is None,
         )
 
     def hypergradient_of(self, step):

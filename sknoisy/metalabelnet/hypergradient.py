@@ -42,6 +42,12 @@ def laid_out_like(old: Tensor, new: Tensor) -> Tensor:
     return torch.empty_like(old).copy_(new)
 
 
+def generator_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Return the states of torch's CPU generator and of the device's, None but for CUDA."""
+    is_cuda = device.type == "cuda"
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if is_cuda else None
+
+
 @dataclass
 class VirtualStep:
     """One virtual step: the batch, its forward pass, and the trusted batch.
@@ -53,7 +59,7 @@ class VirtualStep:
     X : Tensor of shape (M, ...)
         The batch as fed; its first B rows are those whose labels are generated.
     logits : Tensor of shape (B, C)
-        The classifier's output for them, with its graph, which stays usable.
+        The classifier's output for them, with its graph.
     label_logits : Tensor of shape (B, C)
         z, the output of the label network for them.
     trusted_X, trusted_y : Tensor of shape (B', ...), Tensor of shape (B',)
@@ -74,6 +80,8 @@ class VirtualStep:
         The classes without trusted rows, which these say nothing against.
     gradient_scale : float
         By how much the graph of `logits` scales gradients up, for half precision.
+    is_graph_kept : bool
+        Whether the graph of `logits` stays usable; else its memory is free for what follows.
     """
 
     module: nn.Module
@@ -90,6 +98,7 @@ class VirtualStep:
     class_weights: Tensor | None = None
     absent: Tensor | None = None
     gradient_scale: float = 1.0
+    is_graph_kept: bool = True
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters that are trained."""
@@ -117,7 +126,7 @@ class VirtualStep:
         gradients = torch.autograd.grad(
             loss,
             theta.values(),
-            retain_graph=True,
+            retain_graph=create_graph or self.is_graph_kept,
             create_graph=create_graph,
             materialize_grads=True,
         )
