@@ -132,6 +132,7 @@ ONLY_PANDAS = {
     "time zone": pd.date_range("2026-01-01", periods=60, freq="h", tz="Europe/Vienna"),
     "period": pd.period_range("2026-01", periods=60, freq="M"),
     "tuple": pd.Index([(k, k + 1) for k in IDS], tupleize_cols=False),
+    "name": pd.Index(IDS, name=("an", "id")),
     "missing text": pd.Index([None, *map(str, IDS[1:])], dtype=object),
 }
 
@@ -187,6 +188,10 @@ def test_an_index_that_does_not_fit_the_rows_is_refused(tmp_path):
     write_file(tmp_path / "clf", document, tensors)
     with pytest.raises(ValueError, match="its index is of type 'O'"):
         ALRClassifier.load(tmp_path / "clf")
+
+
+def test_a_pickle_of_a_fit_on_a_frame_names_no_class_of_pandas():
+    assert b"pandas" not in pickle.dumps(fit(FRAME, SERIES))
 
 
 def test_rows_that_are_numbered_anyway_cost_nothing():
@@ -408,6 +413,7 @@ NUMBERS_OR_TEXT = {
     "category of numbers": (pd.Series(Y).astype("category"), np.dtype("int64")),
     "object of numbers": (pd.Series(Y).astype(object), np.dtype("int64")),
     "object of booleans": (pd.Series(Y > 0).astype(object), np.dtype(bool)),
+    "numpy's booleans": (np.array([*(Y > 0)], dtype=object), np.dtype(bool)),
     "extension array": (pd.array(Y, dtype="Int64"), np.dtype("int64")),
     "polars": (pl.Series(Y > 0), np.dtype(bool)),
     "polars category": (pl.Series(LABELS.tolist(), dtype=pl.Categorical), np.dtype(object)),
