@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import skorch
 import torch
@@ -68,6 +69,11 @@ def left_out(folder):
     clf.save(folder / "clf")
 
 
+def unsaved_index(folder):
+    index = pandas.period_range("2026-01", periods=80, freq="M")
+    alr().fit(pandas.DataFrame(X, index), Y).save(folder / "clf")
+
+
 def in_a_thread(folder):
     clf = ALRClassifier(max_epochs=2, warmup_epochs=1, iterator_train__num_workers=1)
     with ThreadPoolExecutor(1) as pool:
@@ -126,6 +132,7 @@ CAUSES = {
     "starts no processes": in_a_thread,
     "checkpoint_dir holds a file": damaged_checkpoint,
     "save leaves out callbacks": left_out,
+    "save leaves out the index": unsaved_index,
 }
 
 
