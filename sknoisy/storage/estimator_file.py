@@ -228,6 +228,7 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
         verbose=0,
     )
     net.initialize()
+    net.module_.eval()
     net.history.extend(document["history"])
     estimator.net_ = net
     evidence = None

@@ -159,7 +159,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
-        The trained network.
+        The trained network, in evaluation mode.
     history_ : skorch.history.History
         Loss and duration of each epoch.
 
