@@ -125,7 +125,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         with FitSession(self, X, y) as session:
             self._check_params()
             data = read_training_data(self, X, y, sample_weight)
-            self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
+            self.classes_, self._row_format = data.classes, RowFormat.of(data.X, X)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)

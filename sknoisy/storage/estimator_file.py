@@ -145,6 +145,7 @@ def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence |
         "feature_names": None if names is None else names.tolist(),
         "row_shape": list(row_format.shape),
         "row_type": np.dtype(row_format.dtype).name,
+        "lacks_channel": row_format.lacks_channel,
         "input_dropout": float(input_dropout) if is_own else None,
         "max_epochs": int(net.max_epochs),
         "lr": float(net.lr),
@@ -194,7 +195,11 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
         estimator.feature_names_in_ = np.array(
             [str.__str__(name) for name in document["feature_names"]], dtype=object
         )
-    row_format = RowFormat(tuple(document["row_shape"]), np.dtype(document["row_type"]).type)
+    row_format = RowFormat(
+        tuple(document["row_shape"]),
+        np.dtype(document["row_type"]).type,
+        bool(document.get("lacks_channel")),  # missing in the first files
+    )
 
     def part(prefix):
         return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
