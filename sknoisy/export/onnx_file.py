@@ -152,28 +152,27 @@ def export(module: nn.Module, batch: Tensor):
             )
     except Exception as error:  # whatever the exporter raises
         raise ValueError(
-            f"module must be made of operators that ONNX has, got {reason_of(error)}. Replace what"
-            " needs it, or keep the classifier by save and predict in Python."
+            f"module must be one that torch.onnx.export converts, got {reason_of(error)}. Replace"
+            " that part of it, or keep the classifier by save and predict in Python."
         ) from error
     model = program.model_proto
     rows = model.graph.input[0].type.tensor_type.shape.dim[0]
     if not rows.dim_param:
         raise ValueError(
-            "module must compute the same for batches of any size, got one whose operators for"
-            f" {rows.dim_value} rows are those of no other number; leave out of forward what asks"
-            " for the number of rows."
+            "module must have the same operators for any number of rows, got one whose operators"
+            f" for {rows.dim_value} rows are its own; leave out of forward what branches on it."
         )
     return model
 
 
 def reason_of(error: Exception) -> str:
-    """Return what the exporter could not do: the operator, or else the first line of its error."""
+    """Return what the exporter could not convert: an operator, or how its error begins."""
     while error.__cause__ is not None:
         error = error.__cause__
     operator = re.search(r"op='([\w.:]+)'", str(error))
-    return (
-        operator[1] if operator else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    )
+    if operator:
+        return f"the operator {operator[1]}, which ONNX lacks"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def name_labels(onnx, graph, labels) -> None:
