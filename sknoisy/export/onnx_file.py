@@ -123,7 +123,7 @@ class Prediction(nn.Module):
 
 def as_labels(classes: np.ndarray) -> np.ndarray:
     """Return the classes in a type that ONNX has; TypeError if there is none."""
-    plain = np.array(classes.tolist())
+    plain = np.array(classes.tolist()) if classes.dtype == object else classes
     if plain.dtype.kind in "iu":
         return plain.astype(np.int64)
     if plain.dtype.kind == "U":
