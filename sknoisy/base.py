@@ -17,6 +17,7 @@ from sknoisy.prediction import predict_rows
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
+from sknoisy.storage.skops_state import SkopsMixin
 from sknoisy.training.cross_fit import plan_fit
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.interruption import is_called_by_joblib
@@ -27,7 +28,9 @@ from sknoisy.training.warmup_search import WarmupSearch
 from sknoisy.user_warnings import warn
 
 
-class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
+class NoisyLabelClassifier(
+    SkorchParams, SkopsMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC
+):
     """Base of the methods: parameters, fit, prediction.
 
     A method defines `__init__`, `_check_params`, `_label_callback` and `_new_label_callback`; one

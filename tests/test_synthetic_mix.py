@@ -126,6 +126,7 @@ def test_equal_losses_or_one_row_count_as_clean(losses):
     assert (clean_probability(losses) == 1).all()
 
 
+@pytest.mark.filterwarnings("ignore:target_momentum")
 def test_no_other_estimator_is_fitted_that_a_tracker_would_record(monkeypatch):
     def fit(*args, **kwargs):
         raise AssertionError

@@ -123,6 +123,11 @@ def encodable(params: dict) -> dict:
 
 def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence | None) -> None:
     """Write a fitted estimator: what predictions, soft labels and fitted attributes need."""
+    write_file(path, *contents_of(estimator, row_format, evidence))
+
+
+def contents_of(estimator, row_format: RowFormat, evidence: Evidence | None) -> tuple[dict, dict]:
+    """Return what a file of a fitted estimator holds: a document, for JSON, and tensors."""
     net = estimator.net_
     labels, names = net.label_callback, getattr(estimator, "feature_names_in_", None)
     learned, of_labels = split_state(labels.state_dict())
@@ -154,7 +159,7 @@ def write_estimator(path, estimator, row_format: RowFormat, evidence: Evidence |
         "evidence": numbers,
         "history": as_json(net.history),
     }
-    write_file(path, document, tensors)
+    return document, tensors
 
 
 def read_estimator(path, cls, new_labels, allow):
@@ -163,24 +168,26 @@ def read_estimator(path, cls, new_labels, allow):
     `new_labels` makes the method's label callback from its parameters.
     """
     document, tensors = read_file(path)
+    return estimator_of(document, tensors, str(path), cls, new_labels, AllowList(allow))
+
+
+def estimator_of(document: dict, tensors: dict, path: str, cls, new_labels, allowed: AllowList):
+    """Return the estimator of which `contents_of` returned the contents, format and evidence."""
     name = document.get("estimator")
     if name != cls.__name__:
         raise ValueError(
-            f"path must be a file of {cls.__name__}, got {str(path)!r} of {name}; call {name}.load."
+            f"path must be a file of {cls.__name__}, got {path!r} of {name}; call {name}.load."
         )
-    allowed = AllowList(allow)
     params = document.get("params")
     for param in params if isinstance(params, dict) else ():
         if str(param).partition("__")[0] in NOT_SAVED:
-            raise ValueError(f"path must be a file that sets no {param}, got {str(path)!r}.")
+            raise ValueError(f"path must be a file that sets no {param}, got {path!r}.")
     try:
         estimator = cls(**{k: allowed.decode(v) for k, v in document["params"].items()})
         labels = new_labels(**{k: allowed.decode(v) for k, v in document["label_params"].items()})
         fitted = restore_estimator(estimator, document, tensors, labels)
     except Exception as error:  # a file may hold anything, also with a matching digest
-        raise ValueError(
-            f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{path!r} cannot be loaded: {type(error).__name__}: {error}") from error
     return estimator, fitted
 
 
