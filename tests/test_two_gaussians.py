@@ -14,20 +14,39 @@ def losses(seed):
     return np.concatenate([clean, wrong]) / 5
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("seed", range(20))
-def test_it_is_the_one_that_scikit_learn_fits(seed):
-    values, others = losses(seed), losses(seed + 100)
+def skewed_losses(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.exponential(1, rng.integers(3, 40)) ** rng.uniform(1, 6)
+    return values / values.max()
+
+
+def assert_like_the_reference(values, others, seed):
     reference = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
     expected = reference.fit(values[:, None]).predict_proba(others[:, None])
     order = reference.means_[:, 0].argsort()
     found = fit_two_gaussians(values, seed)
     own_order = found.means.argsort()
-    for of_found, of_reference in zip(
-        found, (reference.weights_, reference.means_, reference.covariances_), strict=True
-    ):
-        np.testing.assert_allclose(of_found[own_order], of_reference.ravel()[order], rtol=1e-9)
+    np.testing.assert_allclose(found.weights[own_order], reference.weights_[order])
+    np.testing.assert_allclose(found.means[own_order], reference.means_[order, 0], atol=1e-12)
+    np.testing.assert_allclose(found.variances[own_order], reference.covariances_[order, 0, 0])
     np.testing.assert_allclose(found.shares(others)[:, own_order], expected[:, order], atol=1e-9)
+    return reference
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_it_is_the_one_that_scikit_learn_fits():
+    for seed in range(20):
+        assert_like_the_reference(losses(seed), losses(seed + 100), seed)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_it_is_so_after_any_number_of_steps():
+    steps = set()
+    for seed in range(200):
+        values = skewed_losses(seed)
+        reference = assert_like_the_reference(values, values, seed)
+        steps.add((reference.n_iter_, reference.converged_))
+    assert {(2, True), (9, True), (10, False)} <= steps
 
 
 def test_moments_of_certain_shares_are_those_of_each_part():
