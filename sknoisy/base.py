@@ -16,18 +16,19 @@ from sknoisy.inputs import (
     builds_network,
     num_workers,
     read_held_out,
-    read_rows,
     read_training_data,
 )
 from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.networks.copying import forget_graphs
 from sknoisy.parameters import SkorchParams, check_training_params, refuse_unknown
+from sknoisy.prediction import predict_rows
 from sknoisy.row_index import RowIndex
 from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
+from sknoisy.storage.skops_state import SkopsMixin
 from sknoisy.training.cross_fit import can_cross_fit, plan_fit
-from sknoisy.training.datasets import DatasetRows, read_true_labels
+from sknoisy.training.datasets import read_true_labels
 from sknoisy.training.held_out import HeldOutSplit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
@@ -39,7 +40,9 @@ from sknoisy.training.user_callbacks import borrowed
 from sknoisy.training.warmup_search import WarmupSearch
 
 
-class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC):
+class NoisyLabelClassifier(
+    SkorchParams, SkopsMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator, ABC
+):
     """Base of the methods: parameters, fit, prediction.
 
     A method defines `__init__`, `_check_params`, `_label_callback` and `_new_label_callback`; one
@@ -138,7 +141,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         with FitSession(self, X, y) as session, borrowed(self.callbacks) as callbacks:
             self._check_params()
             data = read_training_data(self, X, y, sample_weight)
-            self.classes_, self._row_format = data.classes, RowFormat.of(data.X)
+            self.classes_, self._row_format = data.classes, RowFormat.of(data.X, X)
             self._row_index = RowIndex.of(X, y)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
@@ -182,7 +185,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
             )
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(data.X, np.arange(data.X.shape[0]))
-            forget_graphs(net.module_)
+            forget_graphs(net.module_.eval())
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
         session.sklearn_callbacks.end()
@@ -196,20 +199,12 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
         module in float64 returns them.
         """
         net = self._fitted_net()
-        rows = read_rows(self, X, self._row_format)
-        evidence = getattr(self, "evidence_", None)  # not there in the midst of a fit
-        is_calibrated = self.calibrate and evidence is not None
-        temperature = evidence.temperature if is_calibrated else 1.0
-        dtype = np.float64 if net.criterion_.targets.dtype == torch.float64 else np.float32
-        proba = np.empty((rows.shape[0], len(self.classes_)), dtype=dtype)
-        filled = 0
-        for logits in net.forward_iter(rows):  # a list of them would splinter the heap
-            proba[filled : filled + len(logits)] = (logits / temperature).softmax(dim=1).numpy()
-            filled += len(logits)
-        if isinstance(rows, DatasetRows) and not np.isfinite(proba).all():
-            row = np.flatnonzero(~np.isfinite(proba).all(axis=1))[0]
-            raise ValueError(f"X must hold finite numbers, got others in row {row} of the Dataset.")
-        return proba
+        return predict_rows(self, net, X, self._row_format, torch.softmax)
+
+    def predict_log_proba(self, X):
+        """Return the logarithms of `predict_proba`, finite where the probability rounds to zero."""
+        net = self._fitted_net()
+        return predict_rows(self, net, X, self._row_format, torch.log_softmax)
 
     def predict(self, X):
         """Return the most probable label of each row of X, shape (n_samples,)."""
@@ -288,7 +283,7 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
 
     @property
     def module_(self):
-        """The trained network."""
+        """The trained network, in evaluation mode; its logits have no temperature yet."""
         return self._fitted_net().module_
 
     @property

@@ -38,15 +38,19 @@ class RowFormat:
     dtype : type
         np.uint8 for images that are scaled to [0, 1], np.float64 for a table that float32 would
         round too much, see `rounds_in_float32`, else np.float32.
+    lacks_channel : bool
+        Whether fit got grayscale images of shape (n, height, width).
     """
 
     shape: tuple
     dtype: type
+    lacks_channel: bool = False
 
     @classmethod
-    def of(cls, rows) -> "RowFormat":
-        """Return the format of checked rows."""
-        return cls(rows.shape[1:], stored_type(rows))
+    def of(cls, rows, given) -> "RowFormat":
+        """Return the format of checked rows, which the user gave as `given`."""
+        lacks_channel = 2 < count_dimensions(given) < rows.ndim
+        return cls(rows.shape[1:], stored_type(rows), lacks_channel)
 
     def check_shape(self, rows) -> None:
         """Raise unless rows have this shape."""

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
 from skorch.dataset import ValidSplit
 from torch import nn
 
@@ -122,6 +124,18 @@ def test_clean_probability_is_the_posterior_of_the_lower_component():
 @pytest.mark.parametrize("losses", [torch.zeros(10), torch.zeros(1)])
 def test_equal_losses_or_one_row_count_as_clean(losses):
     assert (clean_probability(losses) == 1).all()
+
+
+@pytest.mark.filterwarnings("ignore:target_momentum")
+def test_no_other_estimator_is_fitted_that_a_tracker_would_record(monkeypatch):
+    def fit(*args, **kwargs):
+        raise AssertionError
+
+    for kind in (GaussianMixture, KMeans, NearestNeighbors):
+        monkeypatch.setattr(kind, "fit", fit)
+    X, y = make_blobs(80, centers=3, random_state=0)
+    clf = SyntheticMixClassifier(max_epochs=4, warmup_epochs=1, random_state=0).fit(X, y)
+    assert (clf.clean_probability_ < 1).any()
 
 
 def test_phases_switch_at_the_right_epochs():

@@ -124,14 +124,18 @@ def encodable(params: dict) -> dict:
     return encoded
 
 
-def write_estimator(
-    path,
-    estimator,
-    row_format: RowFormat,
-    evidence: Evidence | None,
-    row_index: RowIndex | None,
-) -> None:
-    """Write a fitted estimator: what predictions, soft labels and fitted attributes need."""
+def write_estimator(path, estimator, *fitted) -> None:
+    """Write a fitted estimator, see `contents_of`."""
+    write_file(path, *contents_of(estimator, *fitted))
+
+
+def contents_of(
+    estimator, row_format: RowFormat, evidence: Evidence | None, row_index: RowIndex | None
+) -> tuple[dict, dict]:
+    """Return what a file of a fitted estimator holds: a document, for JSON, and tensors.
+
+    What predictions, soft labels and fitted attributes need.
+    """
     net = estimator.net_
     labels, names = net.label_callback, getattr(estimator, "feature_names_in_", None)
     learned, of_labels = split_state(labels.state_dict())
@@ -156,6 +160,7 @@ def write_estimator(
         "feature_names": None if names is None else names.tolist(),
         "row_shape": list(row_format.shape),
         "row_type": np.dtype(row_format.dtype).name,
+        "lacks_channel": row_format.lacks_channel,
         "input_dropout": float(input_dropout) if is_own else None,
         "max_epochs": int(net.max_epochs),
         "lr": float(net.lr),
@@ -165,7 +170,7 @@ def write_estimator(
         "index": index,
         "history": as_json(net.history),
     }
-    write_file(path, document, tensors)
+    return document, tensors
 
 
 def read_estimator(path, cls, new_labels, allow):
@@ -174,24 +179,26 @@ def read_estimator(path, cls, new_labels, allow):
     `new_labels` makes the method's label callback from its parameters.
     """
     document, tensors = read_file(path)
+    return estimator_of(document, tensors, str(path), cls, new_labels, AllowList(allow))
+
+
+def estimator_of(document: dict, tensors: dict, path: str, cls, new_labels, allowed: AllowList):
+    """Return the estimator of which these are the contents; its rows' format, evidence, index."""
     name = document.get("estimator")
     if name != cls.__name__:
         raise ValueError(
-            f"path must be a file of {cls.__name__}, got {str(path)!r} of {name}; call {name}.load."
+            f"path must be a file of {cls.__name__}, got {path!r} of {name}; call {name}.load."
         )
-    allowed = AllowList(allow)
     params = document.get("params")
     for param in params if isinstance(params, dict) else ():
         if str(param).partition("__")[0] in NOT_SAVED:
-            raise ValueError(f"path must be a file that sets no {param}, got {str(path)!r}.")
+            raise ValueError(f"path must be a file that sets no {param}, got {path!r}.")
     try:
         estimator = cls(**{k: allowed.decode(v) for k, v in document["params"].items()})
         labels = new_labels(**{k: allowed.decode(v) for k, v in document["label_params"].items()})
         fitted = restore_estimator(estimator, document, tensors, labels)
     except Exception as error:  # a file may hold anything, also with a matching digest
-        raise ValueError(
-            f"{str(path)!r} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{path!r} cannot be loaded: {type(error).__name__}: {error}") from error
     return estimator, fitted
 
 
@@ -206,7 +213,11 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
         estimator.feature_names_in_ = np.array(
             [str.__str__(name) for name in document["feature_names"]], dtype=object
         )
-    row_format = RowFormat(tuple(document["row_shape"]), np.dtype(document["row_type"]).type)
+    row_format = RowFormat(
+        tuple(document["row_shape"]),
+        np.dtype(document["row_type"]).type,
+        bool(document.get("lacks_channel")),  # missing in the first files
+    )
 
     def part(prefix):
         return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
@@ -242,6 +253,7 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
         verbose=0,
     )
     net.initialize()
+    net.module_.eval()
     net.history.extend(document["history"])
     estimator.net_ = net
     evidence = None

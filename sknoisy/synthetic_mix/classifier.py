@@ -162,7 +162,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
-        The trained network.
+        The trained network, in evaluation mode.
     history_ : skorch.history.History
         Loss and duration of each epoch; with `train_split` also ``valid_acc`` and ``valid_loss`` of
         the held-out rows' given labels. That is at the temperature that suits it best: so epochs

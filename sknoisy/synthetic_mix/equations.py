@@ -4,15 +4,11 @@ Source: Y. Lu, W. He, "Mitigating Noisy Supervision Using Synthetic Samples with
 arXiv 2406.16966, 2024, and the authors' published code.
 """
 
-import warnings
-
 import torch
-from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from sknoisy.functional import BatchLabels, at_least_float32, weighted_mean
+from sknoisy.synthetic_mix.two_gaussians import fit_two_gaussians
 
 EPSILON = 1e-10
 AGREEMENT = 0.8
@@ -51,16 +47,10 @@ def clean_probability(
     of_counted = scaled_losses[counted]
     if of_counted.min() == of_counted.max():
         return torch.ones_like(scaled_losses)
-    mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
-    column = scaled_losses.double().numpy(force=True)[:, None]
-    fitted = of_counted.double().numpy(force=True)[:, None]
-    # k-means, which the mixture starts from, refuses scikit-learn's array API dispatch.
-    quiet = warnings.catch_warnings(action="ignore", category=ConvergenceWarning)
-    with quiet, config_context(array_api_dispatch=False):
-        every = -(-len(fitted) // MIXTURE_ROWS)
-        posterior = mixture.fit(fitted[::every]).predict_proba(column)
-    clean = posterior[:, mixture.means_[:, 0].argmin()]
-    return torch.from_numpy(clean).to(scaled_losses)
+    fitted = of_counted.double().numpy(force=True)
+    mixture = fit_two_gaussians(fitted[:: -(-len(fitted) // MIXTURE_ROWS)], seed)
+    posterior = mixture.shares(scaled_losses.double().numpy(force=True))
+    return torch.from_numpy(posterior[:, mixture.means.argmin()]).to(scaled_losses)
 
 
 def mixing_weights(clean: Tensor, neighbors_clean: Tensor) -> Tensor:
