@@ -34,6 +34,8 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
     `_read_fit_params`; one with an 'auto' learning rate `_learning_rate`.
     """
 
+    _reads_sparse_batches = True  # where the network does; else a method gets dense ones
+
     def __init__(
         self,
         module,

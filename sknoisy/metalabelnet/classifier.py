@@ -476,6 +476,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         return TrustedRows(meta_X, labels)
 
     _new_label_callback = staticmethod(CorrectLabels)
+    _reads_sparse_batches = False  # the hypergradient needs forward-mode formulas, as dense ones have
 
     def _label_callback(self, search, data):
         warmup = self.warmup_epochs

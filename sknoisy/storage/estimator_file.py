@@ -206,6 +206,8 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
         module_params["weights"] = None  # no download: the weights are in the file
     if estimator.module is None and document.get("input_dropout") is not None:
         module_params["input_dropout"] = document["input_dropout"]
+    if estimator.module is None and "module.0.columns" in tensors:
+        module_params["columns"] = tensors["module.0.columns"]
     recipe = NetRecipe.of(
         estimator,
         rows,

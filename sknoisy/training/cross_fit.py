@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import shift_prior
-from sknoisy.training.data import RowDataset
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.halves import Halves, logits_of
 from sknoisy.training.label_callback import LabelCallback
@@ -276,7 +275,7 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
     """
     logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=torch.float64)
     for rows, net in zip(held_out, nets, strict=True):
-        logits[torch.from_numpy(rows)] = logits_of(net, Subset(RowDataset(data.X), rows))
+        logits[torch.from_numpy(rows)] = logits_of(net, Subset(net.get_dataset(data.X), rows))
     shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
     if data.class_weights is None:
         return logits, shift

@@ -13,20 +13,47 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sknoisy.user_warnings import warn
 
 
+def as_dense_tensor(rows) -> torch.Tensor:
+    """Return rows as a dense tensor: float32, or uint8 for images of that type."""
+    if hasattr(rows, "toarray"):
+        rows = rows.toarray()
+    return torch.from_numpy(rows.astype(stored_type(rows), copy=False))
+
+
+def as_sparse_tensor(rows) -> torch.Tensor:
+    """Return rows of a CSR matrix as a coalesced COO tensor in float32, others as a dense one.
+
+    The matrix, a batch of its own, may get its entries put in order.
+    """
+    if not hasattr(rows, "tocoo"):
+        return as_dense_tensor(rows)
+    rows.sum_duplicates()
+    entries = rows.tocoo()
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64)),
+        torch.from_numpy(entries.data.astype(np.float32, copy=False)),
+        rows.shape,
+        is_coalesced=True,
+        check_invariants=False,
+    )
+
+
 class RowDataset(Dataset):
     """Pairs (row of X, row number) for skorch, fetched a batch at a time.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, ...), CSR matrix, `DatasetRows` or `StackedRows`
-        Stays as it is; a batch is made dense when it is fetched, and float32 unless it holds
-        uint8 images.
+        Stays as it is.
     rows : ndarray of shape (n_samples,) or None
         Row numbers; None, as in prediction, gives zeros.
+    to_tensor : callable, default=as_dense_tensor
+        Makes a tensor of some rows of X when a batch is fetched.
     """
 
-    def __init__(self, X, rows=None):
+    def __init__(self, X, rows=None, to_tensor=as_dense_tensor):
         self.X = X
+        self.to_tensor = to_tensor
         self.rows = np.zeros(X.shape[0], dtype=np.int64) if rows is None else rows
 
     def __len__(self):
@@ -39,11 +66,7 @@ class RowDataset(Dataset):
     def __getitems__(self, indices):
         # torch's fetcher calls this method, where there is one, with a whole batch.
         indices = np.asarray(indices)
-        batch = self.X[indices]
-        if hasattr(batch, "toarray"):
-            batch = batch.toarray()
-        batch = batch.astype(stored_type(batch), copy=False)
-        return [torch.from_numpy(batch), torch.from_numpy(self.rows[indices])]
+        return [self.to_tensor(self.X[indices]), torch.from_numpy(self.rows[indices])]
 
 
 class Split(NamedTuple):
