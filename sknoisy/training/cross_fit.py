@@ -74,13 +74,19 @@ class KeepBest(Callback):
         weights = None if weights is None else weights.cpu()  # in float64, which not all have
         calibrated, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
         net.history.record("calibrated_loss", calibrated)
-        epoch, state = len(net.history), None
+        epoch = len(net.history)
         plain = net.history[-1, "valid_loss"] if epoch <= self.limit else np.inf
-        for k, loss in enumerate((plain, calibrated)):
-            if self.states_[k] is None or loss < self.lowest_[k]:
-                state = state or deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
-                self.lowest_[k] = loss if np.isfinite(loss) else np.inf
-                self.states_[k], self.epochs_[k] = state, epoch
+        better = {
+            k: loss
+            for k, loss in enumerate((plain, calibrated))
+            if self.states_[k] is None or loss < self.lowest_[k]
+        }
+        for k, loss in better.items():
+            self.lowest_[k] = loss if np.isfinite(loss) else np.inf
+            self.states_[k], self.epochs_[k] = None, epoch  # its memory is free for the copy
+        if better:
+            state = deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+            self.states_ = [state if k in better else self.states_[k] for k in range(2)]
         if epoch - max(self.epochs_) >= self.patience:
             raise KeyboardInterrupt  # as skorch's own callbacks end a training
 
@@ -189,12 +195,15 @@ def gather_evidence(
     ends = best_epoch(mean_losses(nets, "calibrated_loss"))
     if ends > begins:
         for net in nets:
-            net.module_.load_state_dict(net.later_state_)
+            lend_state(net, net.later_state_)
         later = model_of(nets, data.given_prior)
         if later is not None:
             gain, error = likelihood_gain(later, model, weights)
             if gain > error:
                 model, plain_epochs = later, ends
+    for net in nets:  # a network of text is large, and 2 more are to come
+        lend_state(net, net.states_[0])
+        del net.later_state_
     prior = data.given_prior
     if data.class_weights is None:
         prior = halves.with_known(model.joint, weights).sum(dim=1)
@@ -234,9 +243,17 @@ def _train_plain(recipe, data, held_out, seed, labels):
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
         raise KeyboardInterrupt
-    net.states_, (net.later_state_, _) = dict(net.callbacks_)["keep"].states_
-    net.module_.load_state_dict(net.states_[0])
+    keep = dict(net.callbacks_)["keep"]
+    net.states_, (net.later_state_, _) = keep.states_
+    del keep.states_, net.optimizer_  # which has the weights of the last epoch
+    lend_state(net, net.states_[0])
     return net
+
+
+def lend_state(net, state: dict) -> None:
+    """Give a net's module the tensors of a state themselves, to predict by: no copies."""
+    # As a plain dict: of a state dict torch notes that it is to be assigned, the next time too.
+    net.module_.load_state_dict(dict(state), assign=True)
 
 
 def half_of(recipe) -> int:

@@ -51,8 +51,8 @@ class LazyAdamW(torch.optim.AdamW):
         state["square"][rows], state["last"][rows] = square, step
         deviation = (square / (1 - decay**step)).sqrt() + group["eps"]
         shrink = (1 - group["lr"] * group["weight_decay"]) ** elapsed
-        moved = weight[rows] * shrink[:, None]
-        weight[rows] = moved.sub_(gradient * (ROW_RATE * group["lr"] / deviation)[:, None])
+        step = gradient.mul_((-ROW_RATE * group["lr"] / deviation)[:, None])
+        weight[rows] = step.addcmul_(weight[rows], shrink[:, None])
 
 
 def blend_squares(squares: Tensor, gradient: Tensor, decay: float, elapsed: Tensor) -> Tensor:
