@@ -104,9 +104,9 @@ class NoisyLabelClassifier(SkorchParams, CallbackSupportMixin, ClassifierMixin, 
                 (n_samples, channels, height, width), (n_samples, height, width) or other with a \
                 `module` of your own, or torch Dataset
             Training data; finite numbers, converted to float32 once. Sparse batches are made
-            dense one at a time. Images of type uint8 stay so in memory and are scaled to [0, 1]
-            batch by batch on the device. A Dataset holds tensors, or pairs (tensor, label), read
-            when they are needed.
+            dense one at a time, but for text of many columns, see `module`. Images of type uint8
+            stay so in memory and are scaled to [0, 1] batch by batch on the device. A Dataset
+            holds tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -324,7 +324,8 @@ def warn_of_outcome(net, evidence, classes) -> None:
             " epochs; the fit so far is kept."
         )
     loss = net.history[-1, "train_loss"]
-    is_finite = all(tensor.isfinite().all() for tensor in net.module_.state_dict().values())
+    tensors = net.module_.state_dict().values()  # in parts, or the check doubles their memory
+    is_finite = all(part.isfinite().all() for t in tensors for part in t.flatten().split(2**20))
     if not (np.isfinite(loss) and is_finite):
         warn(
             f"Training diverged: the loss of the last epoch is {loss}. Lower lr={net.lr:g}, or"

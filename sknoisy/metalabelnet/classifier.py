@@ -73,6 +73,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         of a torchvision model, such as 'resnet18', builds that, pretrained with
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+        For a CSR matrix of 10,000 columns or more, None gives weights to the columns alone that
+        occur in X; others change no prediction.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         Epochs of cross-entropy on the given labels. What the network has memorized by then cannot
         be undone: stop it early. 'auto' picks the epoch of lowest loss on rows held out, whose
@@ -476,7 +478,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         return TrustedRows(meta_X, labels)
 
     _new_label_callback = staticmethod(CorrectLabels)
-    _reads_sparse_batches = False  # the hypergradient needs forward-mode formulas, as dense ones have
+    _reads_sparse_batches = (
+        False  # the hypergradient needs forward-mode formulas, as dense ones have
+    )
 
     def _label_callback(self, search, data):
         warmup = self.warmup_epochs

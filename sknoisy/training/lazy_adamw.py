@@ -39,8 +39,9 @@ class LazyAdamW(torch.optim.AdamW):
     def _step_rows(weight, state, group):
         if not state:
             state["step"] = torch.zeros(())
-            state["square"], state["last"] = weight.new_zeros(len(weight)), weight.new_zeros(
-                len(weight)
+            state["square"], state["last"] = (
+                weight.new_zeros(len(weight)),
+                weight.new_zeros(len(weight)),
             )
         gradient, decay = weight.grad.coalesce(), group["betas"][1]
         (rows,), gradient = gradient.indices(), gradient.values()
