@@ -45,7 +45,10 @@ class SparseLinear(nn.Module):
 
     def fit(self, X) -> "SparseLinear":
         """Compute the scales of the columns from X (n_samples, n_features), CSR or an array."""
-        fitted = Standardize(len(self.columns)).fit(X[:, self.columns.numpy(force=True)])
+        known = X[:, self.columns.numpy(force=True)]
+        if hasattr(known, "sum_duplicates"):
+            known.sum_duplicates()  # squares are those of sums
+        fitted = Standardize(len(self.columns)).fit(known)
         self.scale.copy_(fitted.scale)
         self.limit.copy_(fitted.limit)
         return self
