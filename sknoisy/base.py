@@ -50,6 +50,8 @@ class NoisyLabelClassifier(
     `_read_fit_params`; one with an 'auto' learning rate `_learning_rate`.
     """
 
+    _reads_sparse_batches = True  # where the network does; else a method gets dense ones
+
     def __init__(
         self,
         module,
@@ -118,9 +120,9 @@ class NoisyLabelClassifier(
                 (n_samples, channels, height, width), (n_samples, height, width) or other with a \
                 `module` of your own, or torch Dataset
             Training data; finite numbers, converted to float32 once. Sparse batches are made
-            dense one at a time. Images of type uint8 stay so in memory and are scaled to [0, 1]
-            batch by batch on the device. A Dataset holds tensors, or pairs (tensor, label), read
-            when they are needed.
+            dense one at a time, but for text of many columns, see `module`. Images of type uint8
+            stay so in memory and are scaled to [0, 1] batch by batch on the device. A Dataset
+            holds tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset: of
             one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers.

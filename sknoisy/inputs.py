@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from sknoisy.labels import read_labels
 from sknoisy.networks.mlp import MLP
 from sknoisy.networks.standardize import rounds_in_float32
-from sknoisy.training.data import DoubleRows, stored_type
+from sknoisy.rows import DoubleRows, stored_type
 from sknoisy.training.datasets import DatasetRows, as_array, is_dataset
 from sknoisy.training.net import resolve_device
 

@@ -17,23 +17,39 @@ EQUATIONS = {"functional", "user_warnings"}
 BELOW = {
     "functional": set(),
     "user_warnings": set(),
-    "noise": set(),
+    "labels": set(),
+    "rows": set(),
+    "row_index": set(),
+    "noise": {"labels"},
     "pipeline": set(),
-    "issues": set(),
-    "display": {"issues"},
-    "networks": EQUATIONS,
+    "issues": {"labels", "pipeline", "row_index"},
+    "display": {"issues", "pipeline"},
+    "networks": EQUATIONS | {"rows"},
     "neighbor_noise": {"networks"},
-    "training": EQUATIONS | {"networks"},
-    "inputs": {"training"},
-    "storage": {"_version", "user_warnings", "inputs", "training"},
+    "training": EQUATIONS | {"labels", "networks", "rows"},
+    "inputs": {"labels", "networks", "rows", "training"},
+    "prediction": {"inputs", "training"},
+    "storage": {"_version", "user_warnings", "inputs", "row_index", "rows", "training"},
     "parameters": {"training"},
-    "base": {"user_warnings", "inputs", "issues", "networks", "parameters", "storage", "training"},
+    "base": {
+        "inputs",
+        "issues",
+        "networks",
+        "parameters",
+        "prediction",
+        "row_index",
+        "storage",
+        "training",
+    },
+    "export": {"base", "functional", "networks", "prediction", "storage", "training"},
 }
 # A method stands above what trains nets; none imports another, and none sees what is stored.
-METHOD = EQUATIONS | {"base", "inputs", "neighbor_noise", "networks", "parameters", "training"}
+METHOD = EQUATIONS | {"base", "inputs", "labels", "neighbor_noise", "networks", "parameters"}
+METHOD |= {"rows", "training"}
 FILES = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 # Whose subject it is, and random seeds.
 SCIKIT_LEARN = {"base.py", "inputs.py", "parameters.py", "noise.py", "storage/session.py"}
+SCIKIT_LEARN |= {"export/scalers.py"}
 HANDED_ON = {"__init__.py", "_version.py"}
 
 

@@ -25,7 +25,7 @@ from sknoisy.metalabelnet.trusted import (
     warn_of_classes,
 )
 from sknoisy.parameters import check_choice, check_number
-from sknoisy.training.data import stack_rows, stored_type, take_rows
+from sknoisy.rows import stack_rows, stored_type, take_rows
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.refine_labels import auto_momentum
 from sknoisy.user_warnings import warn
@@ -73,6 +73,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         of a torchvision model, such as 'resnet18', builds that, pretrained with
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
+        For a CSR matrix of 10,000 columns or more, None gives weights to the columns alone that
+        occur in X; others change no prediction.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         Epochs of cross-entropy on the given labels. What the network has memorized by then cannot
         be undone: stop it early. 'auto' picks the epoch of lowest loss on rows held out, whose
@@ -483,6 +485,9 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         return TrustedRows(meta_X, labels)
 
     _new_label_callback = staticmethod(CorrectLabels)
+    _reads_sparse_batches = (
+        False  # the hypergradient needs forward-mode formulas, as dense ones have
+    )
 
     def _label_callback(self, search, data):
         warmup = self.warmup_epochs

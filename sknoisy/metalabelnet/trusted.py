@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import at_least_float32
 from sknoisy.labels import read_labels
-from sknoisy.training.data import RowDataset, stack_rows, take_rows
+from sknoisy.rows import stack_rows, take_rows
+from sknoisy.training.data import RowDataset
 from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.user_warnings import warn
 

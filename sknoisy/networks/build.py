@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sknoisy.networks.copying import copy_module
-from sknoisy.networks.mlp import MLP, auto_input_dropout
+from sknoisy.networks.mlp import MLP, auto_columns, auto_input_dropout
 from sknoisy.networks.resnet import SmallResNet
+from sknoisy.networks.sparse_linear import SparseLinear
 from sknoisy.networks.standardize import Standardize, StandardizeChannels
 from sknoisy.networks.torchvision import from_torchvision
 from sknoisy.user_warnings import warn
@@ -57,7 +58,8 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
     elif module is None or callable(module):
         factory = MLP if module is None else module
         if module is None:
-            params = {"input_dropout": auto_input_dropout(X), **params}
+            chosen = {"input_dropout": auto_input_dropout(X), "columns": auto_columns(X)}
+            params = chosen | params
         network = _call(factory, factory, params, X.shape[1], n_classes)
     else:
         raise TypeError(
@@ -67,7 +69,7 @@ def build_module(module, params: dict, X, n_classes: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise TypeError(f"module must return an nn.Module, got {type(network).__name__}.")
     for layer in network.modules():
-        if isinstance(layer, Standardize | StandardizeChannels):
+        if isinstance(layer, Standardize | StandardizeChannels | SparseLinear):
             layer.fit(X)
     return network
 

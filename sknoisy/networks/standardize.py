@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sknoisy.training.data import stored_type
+from sknoisy.rows import stored_type
 
 MAX_DEVIATIONS = 5.0  # standard deviations; outliers beyond it would dominate a batch
 CHUNK_ROWS = 4096

@@ -11,10 +11,10 @@ import torch
 
 from sknoisy.inputs import RowFormat
 from sknoisy.row_index import RowIndex
+from sknoisy.rows import DoubleRows
 from sknoisy.storage.file_format import FORMAT, AllowList, encode, read_file, write_file
 from sknoisy.storage.fingerprint import versions
 from sknoisy.storage.index_file import decode_index, encode_index
-from sknoisy.training.data import DoubleRows
 from sknoisy.training.evidence import Evidence
 from sknoisy.training.features import unwrap
 from sknoisy.training.net import resolve_device
@@ -231,6 +231,8 @@ def restore_estimator(estimator, document: dict, tensors: dict, labels) -> tuple
         module_params["weights"] = None  # no download: the weights are in the file
     if estimator.module is None and document.get("input_dropout") is not None:
         module_params["input_dropout"] = document["input_dropout"]
+    if estimator.module is None and "module.0.columns" in tensors:
+        module_params["columns"] = tensors["module.0.columns"]
     recipe = NetRecipe.of(
         estimator,
         rows,

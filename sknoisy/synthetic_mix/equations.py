@@ -87,8 +87,21 @@ def weigh(matrix: Tensor, weights: Tensor) -> Tensor:
 
 def mix(matrix: Tensor, X: Tensor) -> Tensor:
     """Rows (B, ...) mixed from the rows of X (M, ...) by the matrix (B, M), in the finer type."""
+    if X.is_sparse:
+        return mix_sparse(matrix, X)
     dtype = torch.promote_types(matrix.dtype, X.dtype)
     return (matrix.to(dtype) @ X.flatten(start_dim=1).to(dtype)).unflatten(1, X.shape[1:])
+
+
+def mix_sparse(matrix: Tensor, X: Tensor) -> Tensor:
+    """Return the same of sparse rows, as a coalesced tensor: torch has no product for them."""
+    into, of = matrix.nonzero(as_tuple=True)
+    parts = X.index_select(0, of).coalesce()  # (P, D), P weights of the matrix that are not zero
+    rows, columns = parts.indices()
+    values = matrix[into, of][rows] * parts.values()
+    entries = torch.stack([into[rows], columns])
+    shape = len(matrix), X.shape[1]
+    return torch.sparse_coo_tensor(entries, values, shape, check_invariants=False).coalesce()
 
 
 def auto_neighbors(n_classes: int, agreement: float) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import shift_prior
-from sknoisy.training.data import RowDataset, take_rows
+from sknoisy.rows import take_rows
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.halves import Halves, logits_of
 from sknoisy.training.held_out import OnHeldOut
@@ -63,13 +63,19 @@ class KeepBest(OnHeldOut):
     def judge(self, net, calibrated, accuracy):
         """Keep a state if no epoch was as good; the first one in any case."""
         net.history.record("calibrated_loss", calibrated)
-        epoch, state = len(net.history), None
+        epoch = len(net.history)
         plain = net.history[-1, "valid_loss"] if epoch <= self.limit else np.inf
-        for k, loss in enumerate((plain, calibrated)):
-            if self.states_[k] is None or loss < self.lowest_[k]:
-                state = state or deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
-                self.lowest_[k] = loss if np.isfinite(loss) else np.inf
-                self.states_[k], self.epochs_[k] = state, epoch
+        better = {
+            k: loss
+            for k, loss in enumerate((plain, calibrated))
+            if self.states_[k] is None or loss < self.lowest_[k]
+        }
+        for k, loss in better.items():
+            self.lowest_[k] = loss if np.isfinite(loss) else np.inf
+            self.states_[k], self.epochs_[k] = None, epoch  # its memory is free for the copy
+        if better:
+            state = deepcopy((net.module_.state_dict(), net.optimizer_.state_dict()))
+            self.states_ = [state if k in better else self.states_[k] for k in range(2)]
         if epoch - max(self.epochs_) >= self.patience:
             raise KeyboardInterrupt  # as skorch's own callbacks end a training
 
@@ -178,12 +184,15 @@ def gather_evidence(
     ends = best_epoch(mean_losses(nets, "calibrated_loss"))
     if ends > begins:
         for net in nets:
-            net.module_.load_state_dict(net.later_state_)
+            lend_state(net, net.later_state_)
         later = model_of(nets, data.given_prior)
         if later is not None:
             gain, error = likelihood_gain(later, model, weights)
             if gain > error:
                 model, plain_epochs = later, ends
+    for net in nets:  # a network of text is large, and 2 more are to come
+        lend_state(net, net.states_[0])
+        del net.later_state_
     prior = data.given_prior
     if data.class_weights is None:
         prior = halves.with_known(model.joint, weights).sum(dim=1)
@@ -225,9 +234,17 @@ def _train_plain(recipe, data, held_out, seed, labels):
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
         raise KeyboardInterrupt
-    net.states_, (net.later_state_, _) = dict(net.callbacks_)["sknoisy_keep"].states_
-    net.module_.load_state_dict(net.states_[0])
+    keep = dict(net.callbacks_)["sknoisy_keep"]
+    net.states_, (net.later_state_, _) = keep.states_
+    del keep.states_, net.optimizer_  # which has the weights of the last epoch
+    lend_state(net, net.states_[0])
     return net
+
+
+def lend_state(net, state: dict) -> None:
+    """Give a net's module the tensors of a state themselves, to predict by: no copies."""
+    # As a plain dict: of a state dict torch notes that it is to be assigned, the next time too.
+    net.module_.load_state_dict(dict(state), assign=True)
 
 
 def half_of(recipe) -> int:
@@ -266,7 +283,7 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
     """
     logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=torch.float64)
     for rows, net in zip(held_out, nets, strict=True):
-        logits[torch.from_numpy(rows)] = logits_of(net, Subset(RowDataset(data.X), rows))
+        logits[torch.from_numpy(rows)] = logits_of(net, Subset(net.get_dataset(data.X), rows))
     shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
     if data.class_weights is None:
         return logits, shift

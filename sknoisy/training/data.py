@@ -7,10 +7,35 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sknoisy.rows import stored_type
 from sknoisy.user_warnings import warn
+
+
+def as_dense_tensor(rows, dtype) -> torch.Tensor:
+    """Return rows as a dense tensor."""
+    if hasattr(rows, "toarray"):
+        rows = rows.toarray()
+    return torch.from_numpy(rows.astype(dtype, copy=False))
+
+
+def as_sparse_tensor(rows, dtype=np.float32) -> torch.Tensor:
+    """Return rows of a CSR matrix as a coalesced COO tensor in float32, others as a dense one.
+
+    The matrix, a batch of its own, may get its entries put in order.
+    """
+    if not hasattr(rows, "tocoo"):
+        return as_dense_tensor(rows, dtype)
+    rows.sum_duplicates()
+    entries = rows.tocoo()
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64)),
+        torch.from_numpy(entries.data.astype(np.float32, copy=False)),
+        rows.shape,
+        is_coalesced=True,
+        check_invariants=False,
+    )
 
 
 class RowDataset(Dataset):
@@ -19,15 +44,18 @@ class RowDataset(Dataset):
     Parameters
     ----------
     X : ndarray of shape (n_samples, ...), CSR matrix, `DatasetRows` or `StackedRows`
-        Stays as it is; a batch is made dense when it is fetched, and float32 unless it holds
-        uint8 images or X are `DoubleRows`.
+        Stays as it is.
     rows : ndarray of shape (n_samples,) or None
         Row numbers; None, as in prediction, gives zeros.
+    to_tensor : callable, default=as_dense_tensor
+        Makes a tensor of some rows of X when a batch is fetched: float32, or uint8 for images of
+        that type, or float64 for `DoubleRows`.
     """
 
-    def __init__(self, X, rows=None):
+    def __init__(self, X, rows=None, to_tensor=as_dense_tensor):
         self.X = X
         self.dtype = stored_type(X)
+        self.to_tensor = to_tensor
         self.rows = np.zeros(X.shape[0], dtype=np.int64) if rows is None else rows
 
     def __len__(self):
@@ -40,11 +68,8 @@ class RowDataset(Dataset):
     def __getitems__(self, indices):
         # torch's fetcher calls this method, where there is one, with a whole batch.
         indices = np.asarray(indices)
-        batch = self.X[indices]
-        if hasattr(batch, "toarray"):
-            batch = batch.toarray()
-        batch = batch.astype(self.dtype, copy=False)
-        return [torch.from_numpy(batch), torch.from_numpy(self.rows[indices])]
+        batch = self.to_tensor(self.X[indices], self.dtype)
+        return [batch, torch.from_numpy(self.rows[indices])]
 
 
 class Split(NamedTuple):
@@ -74,70 +99,6 @@ class Split(NamedTuple):
     def train_rows(self) -> torch.Tensor:
         """The numbers of the rows to train on."""
         return torch.as_tensor(getattr(self.train, "indices", range(len(self.data))))
-
-
-def stored_type(X):
-    """Return the type that batches of X have in memory: images may stay uint8."""
-    if getattr(X, "is_double", False):
-        return np.float64
-    return np.uint8 if X.dtype == np.uint8 and X.ndim > 2 else np.float32
-
-
-class DoubleRows:
-    """Array-like view of a table in float64 whose batches stay so: float32 would round a column.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        In float64.
-    """
-
-    is_double = True
-
-    def __init__(self, X):
-        self.parts = (X,)
-        self.dtype, self.shape, self.ndim = X.dtype, X.shape, X.ndim
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, index):
-        return self.parts[0][index]
-
-
-def take_rows(X, index):
-    """Return some rows of X, in the type that its batches have."""
-    rows = X[index]
-    return DoubleRows(rows) if stored_type(X) == np.float64 else rows
-
-
-class StackedRows:
-    """Array-like view of two sets of rows, stacked vertically, that copies neither."""
-
-    def __init__(self, first, second):
-        self.parts = first, second
-        self.is_double = getattr(first, "is_double", False)
-        self.dtype = first.dtype
-        self.shape = (first.shape[0] + second.shape[0], *first.shape[1:])
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, index):
-        index = np.arange(self.shape[0])[index]
-        first, second = self.parts
-        is_first = index < first.shape[0]
-        rows = np.empty((len(index), *self.shape[1:]), dtype=self.dtype)
-        if is_first.any():
-            rows[is_first] = first[index[is_first]]
-        if not is_first.all():
-            rows[~is_first] = second[index[~is_first] - first.shape[0]]
-        return rows
-
-
-def stack_rows(first, second):
-    """Return the rows of two arrays, or of two CSR matrices, stacked vertically."""
-    if hasattr(first, "toarray"):
-        return sparse.vstack([first, sparse.csr_matrix(second)], format="csr")
-    return StackedRows(first, second.toarray() if hasattr(second, "toarray") else second)
 
 
 def allowed_workers(num_workers: int) -> int:

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32
-from sknoisy.training.data import RowDataset
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.seeds import MAX_SEED
 from sknoisy.training.warmup_search import WarmupSearch
@@ -110,7 +109,7 @@ class Halves:
         for k, net in enumerate(nets):
             rows = np.flatnonzero(self.trusted_folds == k)
             if len(rows):
-                found[rows] = logits_of(net, Subset(RowDataset(self.trusted.X), rows))
+                found[rows] = logits_of(net, Subset(net.get_dataset(self.trusted.X), rows))
         return found + shift, labels
 
 

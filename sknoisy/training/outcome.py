@@ -21,7 +21,8 @@ def warn_of_outcome(net, evidence, classes) -> None:
             " epochs; the fit so far is kept."
         )
     loss = net.history[-1, "train_loss"]
-    is_finite = all(tensor.isfinite().all() for tensor in net.module_.state_dict().values())
+    tensors = net.module_.state_dict().values()  # in parts, or the check doubles their memory
+    is_finite = all(part.isfinite().all() for t in tensors for part in t.flatten().split(2**20))
     if not (np.isfinite(loss) and is_finite):
         warn(
             f"Training diverged: the loss of the last epoch is {loss}. Lower lr={net.lr:g}, or"

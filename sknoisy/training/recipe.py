@@ -14,8 +14,11 @@ from sknoisy.networks.augmentation import build_augmentation
 from sknoisy.networks.build import build_module, check_logits
 from sknoisy.networks.copying import copy_module
 from sknoisy.networks.layout import use_channels_last
-from sknoisy.training.data import BatchLoader, RowDataset
+from sknoisy.networks.sparse_linear import has_sparse_layer
+from sknoisy.rows import stored_type
+from sknoisy.training.data import BatchLoader, RowDataset, as_dense_tensor, as_sparse_tensor
 from sknoisy.training.held_out import HeldOutScores
+from sknoisy.training.lazy_adamw import LazyAdamW
 from sknoisy.training.net import Augment, InnerNet, as_inputs
 from sknoisy.training.targets import SoftTargetLoss
 
@@ -35,6 +38,10 @@ FEWEST_EPOCHS, MOST_EPOCHS, STEPS_A_CLASS = 50, 200, 100
 
 # One kernel a step instead of ten a parameter: a fifth of a small network's step.
 FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
+LAZY_OPTIONS = {
+    f"optimizer__{name}"
+    for name in ("lr", "betas", "eps", "weight_decay", "param_groups", "fused", "foreach")
+}
 
 
 def softmax(logits):
@@ -63,6 +70,24 @@ def rows_a_batch(estimator, X) -> int:
     """Return the number of rows of a training batch."""
     rows = estimator.skorch_params.get("iterator_train__batch_size", estimator.batch_size)
     return X.shape[0] if rows == -1 else rows
+
+
+def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
+    """Return whether batches stay sparse: for a first layer that reads them, where all else can.
+
+    Not where inputs are augmented, the network is compiled, or another optimizer than AdamW, with
+    options that are not those of `LazyAdamW`, sees the gradients; and not on MPS.
+    """
+    options = {k for k in estimator.skorch_params if k.startswith("optimizer__")}
+    return (
+        has_sparse_layer(module)
+        and estimator._reads_sparse_batches
+        and estimator.optimizer is torch.optim.AdamW
+        and options <= LAZY_OPTIONS
+        and estimator.augment is None
+        and not estimator.compile
+        and device.type != "mps"
+    )
 
 
 def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:
@@ -133,6 +158,8 @@ class NetRecipe:
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if estimator.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
             params["optimizer__fused"] = True
+        if trains_sparsely(estimator, module, device):
+            params |= {"optimizer": LazyAdamW, "dataset__to_tensor": as_sparse_tensor}
         return cls(
             module,
             n_classes,
@@ -145,8 +172,8 @@ class NetRecipe:
 
     def lay_out(self, X, *, check: bool = True) -> None:
         """Check the network on the first rows of X, and lay it out for images."""
-        rows = RowDataset(X).__getitems__(range(min(2, X.shape[0])))[0]
-        batch = as_inputs(rows, self.device)
+        to_tensor = self.params.get("dataset__to_tensor", as_dense_tensor)
+        batch = as_inputs(to_tensor(X[np.arange(min(2, X.shape[0]))], stored_type(X)), self.device)
         if check:
             check_logits(self.module, batch, self.n_classes)
         use_channels_last(self.module, batch)
