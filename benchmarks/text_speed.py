@@ -11,8 +11,6 @@ also with 2**20 columns. The first layer's weights are those of the columns that
 
 import argparse
 import multiprocessing
-import os
-import resource
 import statistics
 import warnings
 from time import perf_counter
@@ -65,10 +63,11 @@ def epoch_seconds(epochs):
     return seconds, ours.history_[:, "dur"]
 
 
-def resident():
-    """Return the bytes of this process in memory (Linux)."""
-    with open("/proc/self/statm") as numbers:
-        return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def resident(name):
+    """Return the bytes of this process in memory, now (VmRSS) or at the peak (VmHWM), on Linux."""
+    # Not by getrusage, whose peak a new process inherits.
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def peak_of_fit(columns, params):
@@ -76,10 +75,9 @@ def peak_of_fit(columns, params):
     warnings.simplefilter("ignore", UserWarning)
     X, y = text(columns)
     classifier(EPOCHS, **params).fit(X[:200, :500], y[:200])  # loads what fits load
-    before = resident()
+    before = resident("VmRSS")
     clf = classifier(EPOCHS, **params).fit(X, y)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return clf.module_[0].weight.nbytes, peak
+    return clf.module_[0].weight.nbytes, resident("VmHWM") - before
 
 
 def main(epochs):
