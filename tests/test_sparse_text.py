@@ -270,7 +270,6 @@ def test_halves_that_hold_other_columns_give_evidence():
         {"augment": lambda X: X + 0},
         {"module__hidden": ()},
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_works_on_tables_works_on_text(params):
     X, y = text()
@@ -278,7 +277,6 @@ def test_what_works_on_tables_works_on_text(params):
     assert ALRClassifier(**params).fit(X, y).score(X, y) > 0.9
 
 
-@pytest.mark.parametrize("params", [{}, {"neighbors": "all", "mixup_alpha": 0}], ids=str)
 def test_mixtures_of_neighbors_stay_sparse(params):
     seen = []
 
