@@ -33,7 +33,8 @@ class ALRClassifier(NoisyLabelClassifier):
         For a CSR matrix of 10,000 columns or more, None gives weights to the columns alone that
         occur in X; others change no prediction. Batches then stay sparse, also for callbacks, and a
         step moves the weights of their columns, by `sknoisy.training.lazy_adamw`, unless inputs are
-        augmented, the network is compiled, or `optimizer` is another than AdamW.
+        augmented, the network is compiled, or `optimizer` is another than AdamW; in
+        `MetaLabelNetClassifier` batches are dense.
     momentum : 'auto' or float in [0, 1], default='auto'
         Weight of the old soft label at each update ("m"). After k epochs the given label has weight
         ``momentum ** k``; at 1 it never changes. 'auto' is 0.9, or less, down to 0.7, where the

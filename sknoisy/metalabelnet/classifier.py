@@ -74,7 +74,10 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         ``module__weights='DEFAULT'``. A class or factory gets the ``module__*`` parameters, and
         ``n_features`` and ``n_classes`` where it takes them; an instance is copied.
         For a CSR matrix of 10,000 columns or more, None gives weights to the columns alone that
-        occur in X; others change no prediction.
+        occur in X; others change no prediction. Batches then stay sparse, also for callbacks, and a
+        step moves the weights of their columns, by `sknoisy.training.lazy_adamw`, unless inputs are
+        augmented, the network is compiled, or `optimizer` is another than AdamW; in
+        `MetaLabelNetClassifier` batches are dense.
     warmup_epochs : 'auto' or int >= 1, default='auto'
         Epochs of cross-entropy on the given labels. What the network has memorized by then cannot
         be undone: stop it early. 'auto' picks the epoch of lowest loss on rows held out, whose

@@ -36,7 +36,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         For a CSR matrix of 10,000 columns or more, None gives weights to the columns alone that
         occur in X; others change no prediction. Batches then stay sparse, also for callbacks, and a
         step moves the weights of their columns, by `sknoisy.training.lazy_adamw`, unless inputs are
-        augmented, the network is compiled, or `optimizer` is another than AdamW.
+        augmented, the network is compiled, or `optimizer` is another than AdamW; in
+        `MetaLabelNetClassifier` batches are dense.
     n_neighbors : 'auto' or int >= 1, default='auto'
         Neighbors that a row is mixed with ("K"), itself not counted; the authors take 1. 'auto' is
         3 for more than five well-separated classes, else 1: when mixing begins, at least 80 % of

@@ -39,10 +39,8 @@ class LazyAdamW(torch.optim.AdamW):
     def _step_rows(weight, state, group):
         if not state:
             state["step"] = torch.zeros(())
-            state["square"], state["last"] = (
-                weight.new_zeros(len(weight)),
-                weight.new_zeros(len(weight)),
-            )
+            state["square"] = weight.new_zeros(len(weight))
+            state["last"] = weight.new_zeros(len(weight))  # steps, which float32 holds up to 2**24
         gradient, decay = weight.grad.coalesce(), group["betas"][1]
         (rows,), gradient = gradient.indices(), gradient.values()
         state["step"] += 1
