@@ -180,7 +180,7 @@ def refuse_containers(X) -> None:
     kind = type(X).__name__
     if isinstance(X, DataLoader):
         out = "pass loader.dataset"
-    elif isinstance(X, Mapping):
+    elif isinstance(X, Mapping) and not sparse.issparse(X):  # scipy's dok is one
         out = "pass one array, such as numpy.hstack(list(X.values()))"
     elif isinstance(X, str | Path):
         out = "read it first, with numpy.load, pandas.read_csv or torchvision.datasets.ImageFolder"

@@ -1,6 +1,7 @@
 """Warnings that point at the user's own line."""
 
 import inspect
+import threading
 import warnings
 from weakref import WeakKeyDictionary
 
@@ -10,15 +11,9 @@ STARTERS = ("threading", "multiprocessing", "concurrent", "distributed")
 
 
 SEARCHES = "sklearn.model_selection"
-# The places that have warned in a search or cross-validation, by the object that runs it.
+# The places that have warned in a search or cross-validation, by the object that runs it, or the
+# thread where another library has started that.
 _told = WeakKeyDictionary()
-
-
-class _Worker:
-    """Stands for a thread or process that another library has started."""
-
-
-_WORKER = _Worker()
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -36,7 +31,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     if search is not None:
         owner = search.f_locals.get("self", search.f_locals.get("estimator"))
         is_worker = owner is None or frame is None or _package(frame) in STARTERS
-        told = _told.setdefault(_WORKER if is_worker else owner, set())
+        told = _told.setdefault(threading.current_thread() if is_worker else owner, set())
         place = caller.f_code.co_filename, caller.f_lineno
         if place in told:
             return

@@ -90,6 +90,7 @@ def test_a_handler_written_in_python_is_an_interruption_too():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.filterwarnings("ignore:Training ended with epoch")
 def test_callbacks_that_end_training_are_no_interruption():
     class Enough(skorch.callbacks.Callback):
         def on_epoch_end(self, net, **kwargs):

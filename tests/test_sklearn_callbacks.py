@@ -16,7 +16,9 @@ from torch import nn
 from sknoisy import ALRClassifier
 
 callback = pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
-pytestmark = pytest.mark.filterwarnings("ignore:No trusted rows", "ignore:target_momentum")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:No trusted rows", "ignore:target_momentum", "ignore:Training ended with epoch"
+)
 
 
 class Count:

@@ -100,7 +100,7 @@ def test_pickles_and_copies_still_hold_everything():
 
 
 def damaged(clf, **changes):
-    state = state_of(clf, clf._row_format, clf.evidence_)
+    state = state_of(clf, clf._row_format, clf.evidence_, None)
     return {**state, **changes}
 
 
@@ -115,7 +115,7 @@ def test_a_file_imports_nothing_that_skops_has_not_checked():
 
 def test_a_file_sets_nothing_that_starts_or_writes_something():
     clf = fit(ALRClassifier)
-    document, _ = contents_of(clf, clf._row_format, None)
+    document, _ = contents_of(clf, clf._row_format, None, None)
     document["params"]["checkpoint_dir"] = "elsewhere"
     other = ALRClassifier()
     with pytest.raises(ValueError, match="sets no checkpoint_dir, got 'a file of skops'"):

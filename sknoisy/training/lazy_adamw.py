@@ -3,17 +3,15 @@
 import torch
 from torch import Tensor
 
-# Of the learning rate. A row moves at once where AdamW moves it over some ten steps: at the whole
-# rate text of few rows is memorized sooner.
-ROW_RATE = 0.3
-
 
 class LazyAdamW(torch.optim.AdamW):
     """AdamW that moves, where a gradient is sparse, the rows of the weight that it holds.
 
     Each of these has a second moment, that of the row's mean square, which falls in the steps
-    without the row as AdamW's does, and no first moment: the state takes 2 numbers a row. Weight
-    decay waits until a row occurs again. Other weights are AdamW's own.
+    without the row as AdamW's does, and no first moment: the state takes 2 numbers a row. It moves
+    by what AdamW passes on of a gradient at once, the fraction ``1 - beta1``: the rest would come
+    in steps in which the row does not occur, and text is memorized sooner by it. Weight decay waits
+    until a row occurs again. Other weights are AdamW's own.
     """
 
     def __init__(self, params, **options):
@@ -41,7 +39,7 @@ class LazyAdamW(torch.optim.AdamW):
             state["step"] = torch.zeros(())
             state["square"] = weight.new_zeros(len(weight))
             state["last"] = weight.new_zeros(len(weight))  # steps, which float32 holds up to 2**24
-        gradient, decay = weight.grad.coalesce(), group["betas"][1]
+        gradient, (kept, decay) = weight.grad.coalesce(), group["betas"]
         (rows,), gradient = gradient.indices(), gradient.values()
         state["step"] += 1
         step = state["step"].item()
@@ -50,7 +48,7 @@ class LazyAdamW(torch.optim.AdamW):
         state["square"][rows], state["last"][rows] = square, step
         deviation = (square / (1 - decay**step)).sqrt() + group["eps"]
         shrink = (1 - group["lr"] * group["weight_decay"]) ** elapsed
-        step = gradient.mul_((-ROW_RATE * group["lr"] / deviation)[:, None])
+        step = gradient.mul_(((kept - 1) * group["lr"] / deviation)[:, None])
         weight[rows] = step.addcmul_(weight[rows], shrink[:, None])
 
 
