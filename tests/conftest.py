@@ -9,7 +9,7 @@ from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
-from sknoisy.training import cross_fit
+from sknoisy.training import cross_fit, recipe
 
 torch.set_num_threads(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C.
@@ -32,6 +32,13 @@ def pytest_runtest_setup(item):
 @pytest.fixture(params=METHODS, ids=lambda method: method.__name__)
 def method(request):
     return request.param
+
+
+@pytest.fixture
+def few_epochs(monkeypatch):
+    """Let `max_epochs='auto'` be 15: that a script runs is tested, not what it prints."""
+    for name in ("FEWEST_EPOCHS", "MOST_EPOCHS"):
+        monkeypatch.setattr(recipe, name, 15)
 
 
 @pytest.fixture(autouse=True)

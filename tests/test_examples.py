@@ -6,6 +6,7 @@ import pytest
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.evidence,
+    pytest.mark.usefixtures("few_epochs"),
     pytest.mark.filterwarnings("ignore:Labels were left as given"),  # few rows may tell so
 ]
 

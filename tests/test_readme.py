@@ -15,7 +15,9 @@ README = Path(__file__).parent.parent / "README.md"
 
 pytestmark = [
     pytest.mark.evidence,
+    pytest.mark.usefixtures("few_epochs"),
     pytest.mark.filterwarnings("ignore:Labels were left as given"),  # small networks may be told so
+    pytest.mark.filterwarnings("ignore:Training ended with epoch"),
 ]
 
 
