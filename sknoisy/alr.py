@@ -129,7 +129,8 @@ class ALRClassifier(NoisyLabelClassifier):
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
-        The trained network, in evaluation mode.
+        The trained network, in evaluation mode; it returns logits, which `predict_proba` divides by
+        the temperature of `evidence_`.
     history_ : skorch.history.History
         Loss and duration of each epoch; with `train_split` also ``valid_acc`` and ``valid_loss`` of
         the held-out rows' given labels. That is at the temperature that suits it best: so epochs

@@ -351,4 +351,4 @@ def count_dimensions(X):
     nested = 0
     while isinstance(X, list | tuple) and X:
         X, nested = X[0], nested + 1
-    return nested + getattr(X, "ndim", 0)
+    return nested + len(getattr(X, "shape", ()))  # of polars' frames as well

@@ -4,6 +4,7 @@ from copy import deepcopy
 from functools import partial
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy import sparse
@@ -241,3 +242,29 @@ def test_float64_constants_are_saved(tmp_path):
     loaded = ALRClassifier.load(tmp_path / "clf.safetensors")
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
     assert loaded.module_[0].mean.dtype == torch.float64
+
+
+@pytest.mark.filterwarnings("ignore:No trusted rows")
+def test_sparse_columns_with_few_zeros_are_shifted_and_words_are_not(method):
+    rng = np.random.default_rng(0)
+    year, words = rng.normal(2000, 9, 400), rng.random((400, 6)) < 0.2
+    X, y = np.column_stack([year, words]), (year > 2000).astype(int)
+    layer = Standardize(7).fit(sparse.csr_array(X.astype(np.float32)))
+    assert layer.mean[0] == pytest.approx(year.mean(), rel=1e-6)
+    assert not layer.mean[1:].any()
+    clf = method(max_epochs=30, lr=0.01, random_state=0)
+    assert clf.fit(sparse.csr_array(X), y).score(sparse.csr_array(X), y) > 0.95
+
+
+def test_frames_of_any_library_stay_in_float64():
+    t = 1.7e9 + np.random.default_rng(0).uniform(0, 600, 300)
+    fits = [
+        ALRClassifier(max_epochs=3, random_state=0).fit(rows, t > t.mean())
+        for rows in (t[:, None], pl.DataFrame({"t": t}), [[value] for value in t])
+    ]
+    proba = [clf.predict_proba(t[:, None]) for clf in fits[:1]] + [
+        fits[1].predict_proba(pl.DataFrame({"t": t})),
+        fits[2].predict_proba([[value] for value in t]),
+    ]
+    for found in proba[1:]:
+        np.testing.assert_array_equal(found, proba[0])

@@ -221,7 +221,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
-        The trained network, in evaluation mode.
+        The trained network, in evaluation mode; it returns logits, which `predict_proba` divides by
+        the temperature of `evidence_`.
     history_ : skorch.history.History
         Loss and duration of each epoch, ``meta_accuracy`` and ``meta_loss`` on the trusted rows;
         with `train_split` also ``valid_acc`` and ``valid_loss`` of the held-out rows' given labels.

@@ -29,7 +29,8 @@ class Standardize(nn.Module):
     """Shift and scale each feature by constants of the training data, then clip.
 
     Values further than 5 standard deviations from the mean are clipped, once fitted. Columns of a
-    sparse matrix are scaled but not shifted: their zeros stay zeros. Rows in float64 are
+    sparse matrix are scaled but not shifted, so that their zeros stay zeros, unless their mean
+    exceeds their deviation: then few of their numbers are zeros. Rows in float64 are
     standardized in it, and leave as numbers of the other layers' type.
     """
 
@@ -48,7 +49,7 @@ class Standardize(nn.Module):
         if hasattr(X, "toarray"):
             squares = sum(_column_sums(X[rows].power(2)) for rows in chunks) / X.shape[0]
             variance = np.maximum(squares - mean**2, 0)
-            mean = np.zeros_like(mean)
+            mean = np.where(mean**2 > variance, mean, 0.0)  # zeros are rare: a number, not a word
         else:
             squares = (_column_sums((_stored(X[rows], dtype) - mean) ** 2) for rows in chunks)
             variance = sum(squares) / X.shape[0]

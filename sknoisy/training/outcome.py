@@ -48,5 +48,6 @@ def warn_if_never_corrected(net) -> None:
     warn(
         f"Training ended with epoch {n_epochs} of {net.max_epochs}, by a callback, before labels"
         f" can have changed, which takes {begins} epochs: soft_labels_ favor the given ones. Give"
-        " EarlyStopping more patience, or leave the callback out."
+        " EarlyStopping more patience, or leave out the callback that ends training, or the"
+        " load_best that goes back."
     )
