@@ -1,5 +1,6 @@
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,9 +37,14 @@ def method(request):
 
 @pytest.fixture
 def few_epochs(monkeypatch):
-    """Let `max_epochs='auto'` be 15: that a script runs is tested, not what it prints."""
-    for name in ("FEWEST_EPOCHS", "MOST_EPOCHS"):
-        monkeypatch.setattr(recipe, name, 15)
+    """Let no fit take more than 15 epochs: that a script runs is tested, not what it prints."""
+    of = recipe.NetRecipe.of
+
+    def short(*args, **kwargs):
+        found = of(*args, **kwargs)
+        return replace(found, max_epochs=min(found.max_epochs, 15))
+
+    monkeypatch.setattr(recipe.NetRecipe, "of", short)
 
 
 @pytest.fixture(autouse=True)
