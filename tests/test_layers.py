@@ -27,7 +27,8 @@ BELOW = {
     "networks": EQUATIONS | {"rows"},
     "neighbor_noise": {"networks"},
     "training": EQUATIONS | {"labels", "networks", "rows"},
-    "inputs": {"labels", "networks", "rows", "training"},
+    "weights": {"training"},
+    "inputs": {"labels", "networks", "rows", "training", "weights"},
     "prediction": {"inputs", "training"},
     "storage": {"_version", "user_warnings", "inputs", "row_index", "rows", "training"},
     "parameters": {"training"},
@@ -49,7 +50,7 @@ METHOD |= {"rows", "training"}
 FILES = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 # Whose subject it is, and random seeds.
 SCIKIT_LEARN = {"base.py", "inputs.py", "parameters.py", "noise.py", "storage/session.py"}
-SCIKIT_LEARN |= {"export/scalers.py"}
+SCIKIT_LEARN |= {"export/scalers.py", "weights.py"}
 HANDED_ON = {"__init__.py", "_version.py"}
 
 

@@ -19,14 +19,13 @@ from sknoisy.metalabelnet.hypergradient import METHODS
 from sknoisy.metalabelnet.trusted import (
     TrustedRows,
     check_mask,
-    check_meta_labels,
+    read_trusted,
     unpack,
     warn_if_cut,
     warn_of_classes,
 )
 from sknoisy.parameters import check_choice, check_number
 from sknoisy.rows import stack_rows, stored_type, take_rows
-from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.refine_labels import auto_momentum
 from sknoisy.user_warnings import warn
 
@@ -456,7 +455,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             indices = check_mask(trusted, len(labels))
             rows = TrustedRows(take_rows(X, indices), labels[indices], indices)
         elif meta_X is not None or meta_y is not None:
-            rows = self._read_meta(unpack(meta_X), unpack(meta_y), data.classes, row_format)
+            rows = read_trusted(self, unpack(meta_X), unpack(meta_y), data.classes, row_format)
         warn_of_classes(labels[:0] if rows is None else rows.labels, data.classes)
         if unlabeled_X is not None:
             if self.train_split is not None:
@@ -473,25 +472,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         extra = {"trusted rows": [rows.X, rows.labels], "trusted mask": [rows.indices]}
         return replace(data, X=X, extra=extra)
 
-    def _read_meta(self, meta_X, meta_y, classes, row_format):
-        if meta_y is None and is_dataset(meta_X):
-            meta_y = DatasetRows(meta_X).labels(classes=classes)
-        for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
-            if value is None:
-                raise ValueError(f"{name} must be given with {other}, got None; pass both.")
-        meta_X = read_rows(self, meta_X, row_format, "meta_X")
-        labels = check_meta_labels(meta_y, classes)
-        if len(labels) != meta_X.shape[0]:
-            raise ValueError(
-                f"meta_X and meta_y must have the same length, got {meta_X.shape[0]} rows and"
-                f" {len(labels)} labels."
-            )
-        return TrustedRows(meta_X, labels)
-
     _new_label_callback = staticmethod(CorrectLabels)
-    _reads_sparse_batches = (
-        False  # the hypergradient needs forward-mode formulas, as dense ones have
-    )
+    _reads_sparse_batches = False  # the hypergradient needs formulas that sparse products lack
 
     def _label_callback(self, search, data):
         warmup = self.warmup_epochs

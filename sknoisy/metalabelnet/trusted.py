@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import at_least_float32
+from sknoisy.inputs import read_rows
 from sknoisy.labels import read_labels
 from sknoisy.rows import stack_rows, take_rows
 from sknoisy.training.data import RowDataset
+from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.user_warnings import warn
 
@@ -72,6 +74,23 @@ def check_meta_labels(meta_y, classes) -> np.ndarray:
             f"meta_y must hold labels of y, got {unknown[0]!r}; y has {classes.tolist()}."
         )
     return np.array([position[label] for label in given], dtype=np.int64)
+
+
+def read_trusted(estimator, meta_X, meta_y, classes, row_format) -> TrustedRows:
+    """Return `meta_X` and `meta_y`, or the pairs of a Dataset, checked against X and y of `fit`."""
+    if meta_y is None and is_dataset(meta_X):
+        meta_y = DatasetRows(meta_X).labels(classes=classes)
+    for name, value, other in (("meta_X", meta_X, "meta_y"), ("meta_y", meta_y, "meta_X")):
+        if value is None:
+            raise ValueError(f"{name} must be given with {other}, got None; pass both.")
+    meta_X = read_rows(estimator, meta_X, row_format, "meta_X")
+    labels = check_meta_labels(meta_y, classes)
+    if len(labels) != meta_X.shape[0]:
+        raise ValueError(
+            f"meta_X and meta_y must have the same length, got {meta_X.shape[0]} rows and"
+            f" {len(labels)} labels."
+        )
+    return TrustedRows(meta_X, labels)
 
 
 def check_mask(trusted, n_samples: int) -> np.ndarray:
