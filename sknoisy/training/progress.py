@@ -67,11 +67,12 @@ class FitClock(Callback):
         seconds = self.expected_seconds(perf_counter() - self.epoch_begun)
         if seconds > LONG_SECONDS:
             FitClock.has_told = True
+            minutes = round(seconds / 60)
             faster = ", evidence=False halves the time" if self.has_evidence else ""
             logger.warning(
-                "sknoisy: this fit will take about %d minutes. verbose=1 prints a line an epoch,"
+                "sknoisy: this fit will take about %s. verbose=1 prints a line an epoch,"
                 " callbacks=[skorch.callbacks.ProgressBar()] draws a bar%s.",
-                max(1, round(seconds / 60)),
+                "a minute" if minutes < 2 else f"{minutes} minutes",
                 faster,
             )
 
