@@ -23,7 +23,8 @@ BELOW = {
     "noise": {"labels"},
     "pipeline": set(),
     "issues": {"labels", "pipeline", "row_index"},
-    "display": {"issues", "pipeline"},
+    "pictures": set(),
+    "display": {"issues", "pictures", "pipeline"},
     "networks": EQUATIONS | {"rows"},
     "neighbor_noise": {"networks"},
     "training": EQUATIONS | {"labels", "networks", "rows"},
@@ -42,6 +43,7 @@ BELOW = {
         "storage",
         "training",
     },
+    "review": {"issues", "labels", "pictures", "pipeline", "row_index", "storage"},
     "export": {"base", "functional", "networks", "prediction", "storage", "training"},
 }
 # A method stands above what trains nets; none imports another, and none sees what is stored.
@@ -50,7 +52,7 @@ METHOD |= {"rows", "training"}
 FILES = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 # Whose subject it is, and random seeds.
 SCIKIT_LEARN = {"base.py", "inputs.py", "parameters.py", "noise.py", "storage/session.py"}
-SCIKIT_LEARN |= {"export/scalers.py", "weights.py"}
+SCIKIT_LEARN |= {"export/scalers.py", "review/selection.py", "weights.py"}
 HANDED_ON = {"__init__.py", "_version.py"}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from sknoisy.display.axes import BELIEVED, GIVEN, new_axes, short
 from sknoisy.issues import judged, label_quality
+from sknoisy.pictures import as_picture, picture_of
 
 
 class LabelIssuesDisplay:
@@ -130,27 +131,7 @@ def _images(X, rows, n_samples):
         raise ValueError(f"X must have {n_samples} rows, as the labels, got {length}.")
     if hasattr(X, "iloc") or getattr(X, "ndim", 3) == 2:
         return None
-    read = [X[int(row)] for row in rows]
-    images = [np.asarray(row[0] if isinstance(row, tuple) else row) for row in read]
+    images = [picture_of(X[int(row)]) for row in rows]
     if images[0].ndim < 2:
         return None
-    return [_image(image) for image in images]
-
-
-def _image(image):
-    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3):
-        image = image.transpose(1, 2, 0)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
-        raise ValueError(
-            f"X must hold images with 1 or 3 channels, got rows of shape {image.shape}."
-        )
-    if image.dtype == np.uint8:
-        return image / 255
-    image = image.astype(np.float64)
-    low, high = min(image.min(), 0.0), image.max()
-    if low < 0 or high > 1:
-        low = image.min()
-        return (image - low) / max(high - low, 1e-12)
-    return image
+    return [as_picture(image) for image in images]

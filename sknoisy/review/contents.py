@@ -1,0 +1,158 @@
+"""What a page shows of each row: a text, a picture, the columns of a table."""
+
+import base64
+from io import BytesIO
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sknoisy.pictures import as_picture, picture_of
+
+LARGEST = 320  # pixels of a side
+LOSSLESS = 96  # pictures of no more pixels a side are PNG, others JPEG
+
+
+def row_contents(X, rows, n_samples, text, images, columns):
+    """Return what the page shows of some rows, and the names of columns.
+
+    Parameters
+    ----------
+    X : array, frame, Dataset, list of texts or None
+        Texts and images stand for `text` and `images`; a table has columns.
+    rows : ndarray of shape (m,)
+        The rows to show.
+    n_samples : int
+        Number of rows that there are.
+    text, images, columns
+        See `write_page`.
+
+    Returns
+    -------
+    contents : list of dict of length m
+        'text', 'image' (a data URI) and 'cells' (a text for each column), as there are.
+    names : list of str
+        Of the columns.
+    """
+    if X is None and text is None and images is None:
+        raise ValueError("X must be given, or text or images, got none: a page shows rows.")
+    table = X
+    if isinstance(text, str):
+        table, text = _split_column(X, text)
+    elif text is None and _is_texts(X):
+        table, text = None, X
+    elif images is None and _is_images(X):
+        table, images = None, X
+    if columns is None and not hasattr(table, "columns") and not (text is None and images is None):
+        table = None  # numbers that were computed from what is shown
+    for name, value in (("X", X), ("text", text), ("images", images)):
+        _check_length(value, n_samples, name)
+    shown = {}
+    if text is not None:
+        shown["text"] = [_cell(value) for value in np.asarray(text, dtype=object)[rows]]
+    if images is not None:
+        images = images.to_numpy() if hasattr(images, "to_numpy") else images
+        shown["image"] = [data_uri(images[int(row)]) for row in rows]
+    names, cells = ([], []) if table is None else _table_cells(table, rows, columns)
+    if names:
+        shown["cells"] = cells
+    return [{k: shown[k][i] for k in shown} for i in range(len(rows))], names
+
+
+def _check_length(value, n_samples, name):
+    if value is None:
+        return
+    length = value.shape[0] if hasattr(value, "shape") else len(value)
+    if length != n_samples:
+        raise ValueError(f"{name} must have {n_samples} rows, as the labels, got {length}.")
+
+
+def _is_texts(X) -> bool:
+    """Return whether X is a list, an array or a series of texts."""
+    if isinstance(X, list | tuple) and X:
+        return isinstance(X[0], str)
+    dtype = str(getattr(X, "dtype", ""))
+    if getattr(X, "ndim", 1) != 1 or hasattr(X, "columns") or not dtype or not len(X):
+        return False
+    return isinstance(np.asarray(X, dtype=object)[0], str)
+
+
+def _is_images(X) -> bool:
+    """Return whether the rows of X have two dimensions or more."""
+    if X is None or hasattr(X, "columns") or getattr(X, "ndim", 3) < 3 or len(X) == 0:
+        return False
+    row = X[0]
+    return isinstance(row, Path) or picture_of(row).ndim >= 2
+
+
+def _split_column(X, name):
+    """Return a frame without a column, and the column."""
+    if name not in list(getattr(X, "columns", [])):
+        raise ValueError(
+            f"text must be a column of X, or hold a text for each row, got {name!r}; X is"
+            f" {_described(X)}."
+        )
+    others = [column for column in X.columns if column != name]
+    return X[others], X[name]
+
+
+def _described(X) -> str:
+    if hasattr(X, "columns"):
+        return f"a frame with columns {list(X.columns)[:10]}"
+    return f"of type {type(X).__name__}"
+
+
+def _table_cells(X, rows, columns):
+    """Return the names of columns (k,), and of each row (m, k) their texts."""
+    if hasattr(X, "toarray"):
+        raise ValueError(
+            "X must be a table or hold texts or images to be shown, got a sparse matrix; pass"
+            " text=, what it was computed from."
+        )
+    if hasattr(X, "columns"):
+        names = list(X.columns) if columns is None else list(columns)
+        missing = [name for name in names if name not in list(X.columns)]
+        if missing:
+            raise ValueError(
+                f"columns must be columns of X, got {missing[0]!r}; X is {_described(X)}."
+            )
+        chosen = X[names]
+        found = chosen.iloc[rows].itertuples(index=False, name=None) if hasattr(X, "iloc") else (
+            chosen[rows].rows()
+        )  # fmt: skip
+    else:
+        X = np.asarray(X)
+        names = list(range(X.shape[1])) if columns is None else list(columns)
+        if names and len(names) != X.shape[1]:
+            raise ValueError(
+                f"columns must name the {X.shape[1]} columns of X, got {len(names)} names."
+            )
+        found = X[rows].tolist()
+    return [str(name) for name in names], [[_cell(value) for value in row] for row in found]
+
+
+def _cell(value) -> str:
+    """Return the text of a value, numbers to six digits."""
+    if value is None or (isinstance(value, Real) and value != value):
+        return ""
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def data_uri(image) -> str:
+    """Return an image, an array, a PIL image or the path of a file, scaled down, as a data URI."""
+    image = image[0] if isinstance(image, tuple) else image
+    if isinstance(image, str | Path):
+        image = Image.open(image)
+    if isinstance(image, Image.Image):
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    else:
+        picture = np.round(as_picture(picture_of(image)) * 255)
+        image = Image.fromarray(picture.astype(np.uint8))
+    image.thumbnail((LARGEST, LARGEST))
+    kind = "png" if max(image.size) <= LOSSLESS else "jpeg"
+    file = BytesIO()
+    image.save(file, kind, quality=85, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
