@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from sknoisy.labels import MISSING_TYPES
 from sknoisy.pictures import as_picture, picture_of
 
 LARGEST = 320  # pixels of a side
@@ -117,10 +118,13 @@ def _table_cells(X, rows, columns):
             raise ValueError(
                 f"columns must be columns of X, got {missing[0]!r}; X is {_described(X)}."
             )
-        chosen = X[names]
-        found = chosen.iloc[rows].itertuples(index=False, name=None) if hasattr(X, "iloc") else (
-            chosen[rows].rows()
-        )  # fmt: skip
+        if not names:
+            return [], []
+        X = X[names]
+        if hasattr(X, "iloc"):
+            found = X.iloc[rows].itertuples(index=False, name=None)
+        else:  # a frame of polars
+            found = X[rows].rows()
     else:
         X = np.asarray(X)
         names = list(range(X.shape[1])) if columns is None else list(columns)
@@ -134,7 +138,7 @@ def _table_cells(X, rows, columns):
 
 def _cell(value) -> str:
     """Return the text of a value, numbers to six digits."""
-    if value is None or (isinstance(value, Real) and value != value):
+    if type(value).__name__ in MISSING_TYPES or (isinstance(value, Real) and value != value):
         return ""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}"

@@ -103,7 +103,7 @@ def _check_columns(names, where):
     if missing:
         raise ValueError(
             f"{where} must have the columns {','.join(COLUMNS)}, without {missing[0]!r}: got"
-            f" {','.join(map(str, names))[:100]!r}."
+            f" {','.join(map(str, names))[:60]!r}."
         )
     twice = [name for name in COLUMNS if names.count(name) > 1]
     if twice:

@@ -153,7 +153,7 @@ function showImage(row) {
   image.src = row.image;
   image.alt = `Row ${row.row}`;
   image.onload = () => {
-    image.style.width = `${Math.max(image.naturalWidth * SCALE, 160)}px`;
+    image.style.width = `${Math.max(image.naturalWidth * SCALE, 200)}px`;
   };
 }
 
@@ -201,9 +201,8 @@ function showDecision(row) {
   for (const button of byId("classes").children) {
     const k = Number(button.value);
     button.setAttribute("aria-pressed", label === k);
-    const share = probable.get(k);
-    button.querySelector(".share").textContent =
-      share === undefined ? "" : `${Math.round(100 * share)} %`;
+    const percent = Math.round(100 * (probable.get(k) ?? 0));
+    button.querySelector(".share").textContent = percent ? `${percent} %` : "";
   }
 }
 
