@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not here"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:selenium.*"),
-    pytest.mark.xdist_group("browser"),
 ]
 
 HOSTILE = [

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sknoisy.labels import MISSING_TYPES
-from sknoisy.pictures import as_picture, picture_of
+from sknoisy.pictures import as_bytes, picture_of
 
 LARGEST = 320  # pixels of a side
 LOSSLESS = 96  # pictures of no more pixels a side are PNG, others JPEG
@@ -153,10 +153,9 @@ def data_uri(image) -> str:
     if isinstance(image, Image.Image):
         image = ImageOps.exif_transpose(image).convert("RGB")
     else:
-        picture = np.round(as_picture(picture_of(image)) * 255)
-        image = Image.fromarray(picture.astype(np.uint8))
+        image = Image.fromarray(np.ascontiguousarray(as_bytes(picture_of(image))))
     image.thumbnail((LARGEST, LARGEST))
     kind = "png" if max(image.size) <= LOSSLESS else "jpeg"
     file = BytesIO()
-    image.save(file, kind, quality=85, optimize=True)
+    image.save(file, kind, quality=85)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
