@@ -42,10 +42,9 @@ function decisionOf(row, label) {
 function decide(label) {
   past.push([current, labels.get(current) ?? null]);
   labels.set(current, label);
-  store();
   const open = nextOpen();
   filter();
-  show(open ?? current);
+  go(open ?? current);
   byId("row").focus({ preventScroll: true }); // the next key is for the next row
   if (labels.size === rows.length) say(`All ${rows.length} labels are reviewed: export them.`);
   else if (open === null) say("All labels of this selection are reviewed.");
@@ -56,9 +55,8 @@ function undo() {
   const [place, before] = past.pop();
   if (before === null) labels.delete(place);
   else labels.set(place, before);
-  store();
   filter();
-  show(place);
+  go(place);
 }
 
 function store() {
@@ -98,7 +96,7 @@ function filter() {
 
 function refilter() {
   filter();
-  show(shown.includes(current) ? current : (shown[0] ?? current));
+  go(shown.includes(current) ? current : (shown[0] ?? current));
   say(`${shown.length} labels are shown.`);
 }
 
@@ -113,17 +111,22 @@ function move(step) {
       ? shown.find((place) => place > current)
       : shown.findLast((place) => place < current);
   if (next === undefined) return say(step > 0 ? "This is the last one." : "This is the first one.");
-  show(next);
+  go(next);
+}
+
+function go(place) {
+  current = place;
+  store();
+  show();
 }
 
 // What is seen.
 
-function show(place) {
-  current = place;
-  const row = rows[place];
-  const position = shown.indexOf(place);
+function show() {
+  const row = rows[current];
+  const position = shown.indexOf(current);
   byId("place").textContent =
-    position < 0 ? `Label ${place + 1}` : `Label ${position + 1} of ${shown.length}`;
+    position < 0 ? `Label ${current + 1}` : `Label ${position + 1} of ${shown.length}`;
   byId("facts").textContent = factsOf(row);
   showImage(row);
   showText(row);
@@ -131,7 +134,7 @@ function show(place) {
   showDecision(row);
   showProgress();
   if (byId("row").getBoundingClientRect().top < 0) window.scrollTo(0, 0);
-  say(summaryOf(row, labels.get(place)));
+  say(summaryOf(row, labels.get(current)));
 }
 
 function summaryOf(row, label) {
@@ -361,7 +364,7 @@ function listen() {
 function start() {
   restore();
   filter();
-  show(current);
+  show();
 }
 
 addClasses();
