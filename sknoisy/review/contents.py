@@ -36,29 +36,35 @@ def row_contents(X, rows, n_samples, text, images, columns):
     names : list of str
         Of the columns.
     """
-    if X is None and text is None and images is None:
-        raise ValueError("X must be given, or text or images, got none: a page shows rows.")
-    table = X
-    if isinstance(text, str):
-        table, text = _split_column(X, text)
-    elif text is None and _is_texts(X):
-        table, text = None, X
-    elif images is None and _is_images(X):
-        table, images = None, X
-    if columns is None and not hasattr(table, "columns") and not (text is None and images is None):
-        table = None  # numbers that were computed from what is shown
+    table, text, images = _sources(X, text, images)
     for name, value in (("X", X), ("text", text), ("images", images)):
         _check_length(value, n_samples, name)
-    shown = {}
+    shown, names = {}, []
     if text is not None:
         shown["text"] = [_cell(value) for value in np.asarray(text, dtype=object)[rows]]
     if images is not None:
         images = images.to_numpy() if hasattr(images, "to_numpy") else images
         shown["image"] = [data_uri(images[int(row)]) for row in rows]
-    names, cells = ([], []) if table is None else _table_cells(table, rows, columns)
-    if names:
-        shown["cells"] = cells
+    is_computed = shown and not hasattr(table, "columns")  # numbers, from what is shown
+    if table is not None and not (columns is None and is_computed):
+        names, cells = _table_cells(table, rows, columns)
+        if names:
+            shown["cells"] = cells
     return [{k: shown[k][i] for k in shown} for i in range(len(rows))], names
+
+
+def _sources(X, text, images):
+    """Return the table, the texts and the images that a page shows, None for those it does not."""
+    if X is None and text is None and images is None:
+        raise ValueError("X must be given, or text or images, got none: a page shows rows.")
+    if isinstance(text, str):
+        table, text = _split_column(X, text)
+        return table, text, images
+    if text is None and _is_texts(X):
+        return None, X, images
+    if images is None and _is_images(X):
+        return None, text, X
+    return X, text, images
 
 
 def _check_length(value, n_samples, name):
