@@ -117,29 +117,34 @@ def _table_cells(X, rows, columns):
             "X must be a table or hold texts or images to be shown, got a sparse matrix; pass"
             " text=, what it was computed from."
         )
-    if hasattr(X, "columns"):
-        names = list(X.columns) if columns is None else list(columns)
-        missing = [name for name in names if name not in list(X.columns)]
-        if missing:
-            raise ValueError(
-                f"columns must be columns of X, got {missing[0]!r}; X is {_described(X)}."
-            )
-        if not names:
-            return [], []
-        X = X[names]
-        if hasattr(X, "iloc"):
-            found = X.iloc[rows].itertuples(index=False, name=None)
-        else:  # a frame of polars
-            found = X[rows].rows()
-    else:
-        X = np.asarray(X)
-        names = list(range(X.shape[1])) if columns is None else list(columns)
-        if names and len(names) != X.shape[1]:
-            raise ValueError(
-                f"columns must name the {X.shape[1]} columns of X, got {len(names)} names."
-            )
-        found = X[rows].tolist()
+    read = _frame_values if hasattr(X, "columns") else _array_values
+    names, found = read(X, rows, columns)
     return [str(name) for name in names], [[_cell(value) for value in row] for row in found]
+
+
+def _frame_values(X, rows, columns):
+    """Return names of columns of a frame, and their values."""
+    names = list(X.columns) if columns is None else list(columns)
+    missing = [name for name in names if name not in list(X.columns)]
+    if missing:
+        raise ValueError(f"columns must be columns of X, got {missing[0]!r}; X is {_described(X)}.")
+    if not names:
+        return [], []
+    if hasattr(X, "iloc"):
+        return names, X[names].iloc[rows].itertuples(index=False, name=None)
+    return names, X[names][rows].rows()  # of polars
+
+
+def _array_values(X, rows, columns):
+    """Return names or numbers of the columns of an array, and their values."""
+    X = np.asarray(X)
+    if columns is None:
+        columns = range(X.shape[1])
+    elif len(columns) not in (0, X.shape[1]):
+        raise ValueError(
+            f"columns must name the {X.shape[1]} columns of X, got {len(columns)} names."
+        )
+    return list(columns), X[rows].tolist()
 
 
 def _cell(value) -> str:
