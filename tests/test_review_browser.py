@@ -103,7 +103,7 @@ class Page:
         for _ in range(100):
             if path.exists():
                 return path
-            time.sleep(0.05)
+            time.sleep(0.1)
         raise AssertionError(f"{path} was not written")
 
     def decisions(self):
