@@ -133,8 +133,8 @@ class TrainingData:
         return {
             "X": [self.X],
             "y": [np.asarray(self.classes[self.labels]).astype(str)],
-            "sample_weight or class_weight": [weights],
             **soft,
+            "sample_weight or class_weight": [weights],
             **self.extra,
         }
 
