@@ -129,11 +129,10 @@ class TrainingData:
     def by_name(self) -> dict[str, list]:
         """Return everything, under the names that errors call it by."""
         weights = None if self.weights is None else self.weights.numpy()
-        soft = {} if self.label_proba is None else {"label_proba": [self.label_proba]}
         return {
             "X": [self.X],
             "y": [np.asarray(self.classes[self.labels]).astype(str)],
-            **soft,
+            "label_proba": [self.label_proba],
             "sample_weight or class_weight": [weights],
             **self.extra,
         }
