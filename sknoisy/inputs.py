@@ -116,6 +116,11 @@ class TrainingData:
         return len(self.classes)
 
     @property
+    def given(self) -> torch.Tensor:
+        """The labels: class numbers (n_labels,), or distributions (n_labels, n_classes)."""
+        return torch.from_numpy(self.labels) if self.label_proba is None else self.label_proba
+
+    @property
     def given_prior(self) -> torch.Tensor:
         """The fraction of the labeled rows (C,) that each class is given, as the rows weigh."""
         if self.label_proba is None:

@@ -8,6 +8,7 @@ import numpy as np
 from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
 
+TIE = 1e-9  # sums in another order must not decide
 NO_LABEL = "a row without any vote is NaN in every column"
 
 
@@ -54,8 +55,12 @@ class LabelProba:
         return self.table.any(axis=1)
 
     def most_probable(self) -> np.ndarray:
-        """Return the most probable class of each row; the first of equals, or of none."""
-        numbers = self.table.argmax(axis=1)
+        """Return the most probable class of each row; of equals a random one, always the same.
+
+        The first of equals would be wrong in the same way in many rows.
+        """
+        is_most = self.table >= self.table.max(axis=1, keepdims=True) - TIE
+        numbers = (is_most * np.random.RandomState(0).uniform(0.5, 1, is_most.shape)).argmax(axis=1)
         return numbers if self.names is None else self.names[numbers]
 
     def unless_one_hot(self, labels: np.ndarray) -> np.ndarray | None:

@@ -82,9 +82,11 @@ class OnHeldOut(Callback):
         labels = given_labels(net.criterion_, rows).cpu()
         if (labels < 0).any():
             logits, rows, labels = (part[labels >= 0] for part in (logits, rows, labels))
-        weights = net.criterion_.held_out_labels(to_device(rows, net.device)).weights
-        weights = None if weights is None else weights.cpu()  # in float64, which not all have
-        loss, self.log_beta_ = calibrated_loss(logits, labels, weights, self.log_beta_)
+        of_rows = net.criterion_.held_out_labels(to_device(rows, net.device))
+        # In float64, which not all devices have.
+        weights = None if of_rows.weights is None else of_rows.weights.cpu()
+        given = labels if net.criterion_.given_proba is None else of_rows.given.cpu()
+        loss, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
         self.judge(net, loss, (logits.argmax(dim=1) == labels).double().mean().item())
 
     def judge(self, net, loss: float, accuracy: float):

@@ -96,12 +96,15 @@ class SoftTargetLoss(nn.Module):
     def held_out_labels(self, rows: Tensor) -> BatchLabels:
         """Return the labels of held-out rows (B,), some of which may be in no table."""
         in_table = rows.clamp_min(0)
-        foreign = one_hot(-1 - rows.clamp_max(-1), self.targets.shape[1]).to(self.targets)
-        targets = self.targets[in_table].where(rows[:, None] >= 0, foreign)
+        targets = self.targets[in_table].where(rows[:, None] >= 0, self._foreign(rows))
         weights = self.weights_of(in_table)
         if weights is not None:
             weights = weights.where(rows >= 0, weights.new_ones(()))
-        return BatchLabels(targets, weights)
+        return BatchLabels(targets, weights, lambda: self.as_given(rows))
+
+    def _foreign(self, rows):
+        """Return the labels (B, C) of rows that are in no table; others mean nothing."""
+        return one_hot(-1 - rows.clamp_max(-1), self.targets.shape[1]).to(self.targets)
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
         """Return the weights (B,) of the rows, or None where all weigh the same."""
@@ -109,12 +112,14 @@ class SoftTargetLoss(nn.Module):
 
     def as_given(self, rows: Tensor) -> Tensor:
         """Return the labels (B, C) of the rows as they were given; zeros for rows without one."""
-        is_given = rows < len(self.given)
-        if self.given_proba is not None:
-            return self.given_proba[rows.where(is_given, 0)] * is_given[:, None]
-        labels = self.given[rows.where(is_given, 0)]
-        table = self.targets.new_zeros(len(rows), self.targets.shape[1])
-        return table.scatter_(1, labels[:, None], is_given[:, None].to(table.dtype))
+        is_given = (rows >= 0) & (rows < len(self.given))
+        known = rows.where(is_given, 0)
+        if self.given_proba is None:
+            table = self.targets.new_zeros(len(rows), self.targets.shape[1])
+            table.scatter_(1, self.given[known][:, None], is_given[:, None].to(table.dtype))
+        else:
+            table = self.given_proba[known] * is_given[:, None]
+        return table if (rows >= 0).all() else table.where(rows[:, None] >= 0, self._foreign(rows))
 
     def has_label(self, rows: Tensor) -> Tensor:
         """Return whether each of the rows (B,) was given a label."""
