@@ -9,6 +9,7 @@ import numpy as np
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex
+from sknoisy.tables import table
 
 LEAST_PROBABILITY = 0.01
 
@@ -125,7 +126,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     row_index = RowIndex.of(y, pred_probs)
     if row_index is None and estimator is not None:
         row_index = fitted_estimator(estimator)._row_index
-    return _table(columns, row_index)
+    return table(columns, row_index)
 
 
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -204,21 +205,7 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         "wrong_out": (in_class - right)[order],
         "label_noise": noise[order],
     }
-    return _table(columns)
-
-
-def _table(columns, row_index=None):
-    """Return a frame, or without pandas a structured array, which has its index as field `row`."""
-    try:
-        import pandas as pd
-    except ImportError:
-        first = next(iter(columns.values()))
-        table = np.empty(len(first), dtype=[(name, v.dtype) for name, v in columns.items()])
-        for name, value in columns.items():
-            table[name] = value
-        return table
-    index = columns.pop("row") if "row" in columns else columns["position"]
-    return pd.DataFrame(columns, index=index if row_index is None else row_index.index()[index])
+    return table(columns)
 
 
 def judged(estimator, y, pred_probs, classes):
@@ -235,16 +222,16 @@ def judged(estimator, y, pred_probs, classes):
         if y is None:
             raise ValueError("y must be given with pred_probs, got None; pass the given labels.")
         y = _labels(y, "y")
-        proba, classes = _probabilities(pred_probs, y, classes)
+        proba, classes = read_probabilities(pred_probs, y, classes)
     if len(proba) != len(y):
         raise ValueError(
             f"y must have a label for each row of the probabilities, got {len(y)} labels and"
             f" {len(proba)} rows."
         )
-    return proba, _class_numbers(y, classes), classes
+    return proba, class_numbers(y, classes), classes
 
 
-def _class_numbers(y, classes):
+def class_numbers(y, classes, name="y"):
     """Return labels (n,) as numbers of classes."""
     order = np.argsort(classes)
     try:
@@ -254,7 +241,7 @@ def _class_numbers(y, classes):
         is_unknown = np.ones(len(y), dtype=bool)
     if is_unknown.any():
         raise ValueError(
-            f"y must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
+            f"{name} must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
             f" {classes.tolist()[:10]}."
         )
     return order[place]
@@ -275,7 +262,7 @@ def _labels(labels, name):
     return labels
 
 
-def _probabilities(pred_probs, y, classes):
+def read_probabilities(pred_probs, y, classes):
     """Return probabilities (n, C), checked, and the classes of their columns."""
     names = list(getattr(pred_probs, "columns", []))
     if names and names != list(range(len(names))):  # the columns of a frame have names
