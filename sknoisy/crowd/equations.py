@@ -3,15 +3,16 @@
 V. C. Raykar et al., "Learning From Crowds", JMLR 11, 2010, section 3 for several classes: the
 prior of a row's class is a classifier's, and annotators err by confusion matrices. Two deviations:
 the classifier is fitted before, and its probabilities are out-of-sample; and an annotator may vote
-more often for rows of one class, as labelling functions do.
+more often for rows of one class, as labelling functions do. That a vote is cast is then evidence;
+that one is not is none, as in snorkel's model: counted, it made labelling functions' labels worse.
 """
 
 import numpy as np
 
-# Votes that an annotator's confusion matrix has in advance, as of all annotators together. Without
-# them one of few votes is always right or always wrong, and so are its rows.
+# Votes for rows of each class that an annotator has in advance, as those of all together. Without
+# them a class that it has not met is 0 / 0, and one met once it always or never recognizes.
 PSEUDO_VOTES = 2.0
-LEAST_PROBABILITY = 1e-6  # without it one vote, or the network, forbids a class
+LEAST_PROBABILITY = 1e-3  # without it one vote, or the network, forbids a class
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-4  # of the largest change of a probability
 

@@ -40,12 +40,12 @@ def read_wide(votes, classes, missing):
 
 def read_long(rows, annotators, labels, index, classes, missing):
     """Return Votes, the classes (C,) and the annotators' names (A,) of triples."""
-    cells, rows = _cells(labels), _cells(rows)
+    cells, rows = _cells(labels), _listed(rows)
     named = np.asarray(read_labels(annotators, "annotators"))
-    if not (cells.ndim == rows.ndim == named.ndim == 1 and len(cells) == len(rows) == len(named)):
+    if not (cells.shape == named.shape == (len(rows),)):
         raise ValueError(
             "rows, annotators and labels must have the same shape (n_votes,), got"
-            f" {rows.shape}, {named.shape} and {cells.shape}; a table with a column for each"
+            f" {np.shape(rows)}, {named.shape} and {cells.shape}; a table with a column for each"
             " annotator is read by CrowdLabels(votes)."
         )
     places, n_rows = _places(rows, index)
@@ -53,7 +53,7 @@ def read_long(rows, annotators, labels, index, classes, missing):
     is_vote = _is_vote(cells, missing)
     labels, classes = _read_labels(cells[is_vote], classes)
     places, numbers = places[is_vote], numbers[is_vote]
-    _refuse_repeated(places * len(names) + numbers, rows[is_vote], names[numbers])
+    _refuse_repeated(places, numbers, names, np.flatnonzero(is_vote), rows)
     order = np.lexsort((numbers, places))  # as read from a wide table
     found = Votes(
         places[order], numbers[order], labels[order], n_rows, len(names), len(classes)
@@ -111,39 +111,39 @@ def _whole(labels):
 def _places(rows, index):
     """Return the position (m,) of each row in the index, and the number of rows."""
     if index is None:
-        if not all(isinstance(row, Integral) and row >= 0 for row in rows.tolist()):
+        if not all(isinstance(row, Integral) and row >= 0 for row in rows):
             raise ValueError(
-                f"rows must hold positions 0, 1, ... in X without index, got {rows[:3].tolist()};"
-                " pass index, the labels of the rows in the order of X, such as X.index."
+                f"rows must hold positions 0, 1, ... in X without index, got {rows[:3]}; pass"
+                " index, the labels of the rows in the order of X, such as X.index."
             )
-        rows = rows.astype(np.int64)
-        return rows, int(rows.max(initial=-1)) + 1
+        return np.array(rows, dtype=np.int64), max(rows, default=-1) + 1
     labels = _listed(index)
     place = {label: k for k, label in enumerate(labels)}
     if len(place) < len(labels):
         raise ValueError("index must name each row of X once, got some labels of rows repeatedly.")
-    unknown = [row for row in _listed(rows) if row not in place]
+    unknown = [row for row in rows if row not in place]
     if unknown:
         raise ValueError(
             f"rows must be in index, got {unknown[0]!r}, {len(unknown)} of {len(rows)} are not;"
             " drop these votes, or pass the index of all rows."
         )
-    return np.array([place[row] for row in _listed(rows)], dtype=np.int64), len(labels)
+    return np.array([place[row] for row in rows], dtype=np.int64), len(labels)
 
 
 def _listed(values):
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def _refuse_repeated(pairs, rows, annotators):
+def _refuse_repeated(places, numbers, names, kept, rows):
     """Raise ValueError that names the first pair of row and annotator that occurs twice."""
+    pairs = places * len(names) + numbers
     _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
     if (counts > 1).any():
         k = first[counts > 1][0]
         raise ValueError(
             f"An annotator must vote once a row, got {counts[counts > 1][0]} votes of annotator"
-            f" {annotators[k]} for row {rows[k]}; keep one of them, for instance with pandas'"
-            " drop_duplicates(['row', 'annotator'], keep='last')."
+            f" {names[numbers[k]]} for row {rows[kept[k]]}; keep one of them, for instance with"
+            " pandas' drop_duplicates(['row', 'annotator'], keep='last')."
         )
 
 
