@@ -4,8 +4,11 @@ Counts follow confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident 
 Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab's names.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex
@@ -99,9 +102,10 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Returns
     -------
     issues : pandas.DataFrame, or structured ndarray without pandas
-        A row for each label, lowest quality first. The index is that of the pandas object that the
-        labels come with: of `y`, else of `pred_probs`; of an estimator that of the X of `fit`, or
-        where X has none of its y. Without one it is ``position``.
+        A row for each label, lowest quality first; rows without any vote have none. The index is
+        that of the pandas object that the labels come with: of `y`, else of `pred_probs`; of an
+        estimator that of the X of `fit`, or where X has none of its y. Without one it is
+        ``position``.
 
         - ``is_label_issue``: whether the label is probably wrong. In each class there are at most
           as many as its estimated number of wrong labels.
@@ -113,7 +117,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     ----------
     C. Northcutt et al., "Confident Learning", JAIR 70, 2021.
     """
-    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    proba, given, classes, rows, _ = judged(estimator, y, pred_probs, classes)
     quality = label_quality(proba, given)
     order = np.argsort(quality, kind="stable")
     columns = {
@@ -121,7 +125,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         "label_quality": quality[order],
         "given_label": classes[given[order]],
         "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
-        "position": order,
+        "position": rows[order],
     }
     row_index = RowIndex.of(y, pred_probs)
     if row_index is None and estimator is not None:
@@ -132,16 +136,18 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Correct the labels: the most probable one where there is a label issue, else the given one.
 
-    Parameters as in `find_label_issues`.
+    Parameters as in `find_label_issues`. Rows without any vote get the most probable one.
 
     Returns
     -------
     labels : ndarray of shape (n_samples,)
         In the order of y, of the type of the classes.
     """
-    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    proba, given, classes, rows, all_proba = judged(estimator, y, pred_probs, classes)
     is_issue = find_issues(proba, given, label_quality(proba, given))
-    return classes[np.where(is_issue, np.asarray(proba).argmax(axis=1), given)]
+    labels = np.asarray(all_proba).argmax(axis=1)
+    labels[rows] = np.where(is_issue, labels[rows], given)
+    return classes[labels]
 
 
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -155,7 +161,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
         The row of a class without samples is that of the identity.
     """
-    proba, given, _ = judged(estimator, y, pred_probs, classes)
+    proba, given, *_ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is not None:
         return evidence.transition.copy()
@@ -167,7 +173,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
-    proba, given, _ = judged(estimator, y, pred_probs, classes)
+    proba, given, *_ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is not None:
         return evidence.noise_rate
@@ -188,7 +194,7 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``wrong_out``: rows of this class with another label.
         - ``label_noise``: ``wrong_in / given``.
     """
-    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    proba, given, classes, *_ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is None:
         counts = joint_distribution(proba, given) * len(given)
@@ -208,11 +214,36 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
     return table(columns)
 
 
-def judged(estimator, y, pred_probs, classes):
-    """Return probabilities (n, C), class numbers (n,) and classes (C,), checked."""
+class Judged(NamedTuple):
+    """Labels, and the probabilities by which they are judged.
+
+    Attributes
+    ----------
+    proba : ndarray of shape (n, n_classes)
+        Probabilities of the rows that have a label.
+    given : ndarray of shape (n,)
+        Their class numbers.
+    classes : ndarray of shape (n_classes,)
+        The classes.
+    rows : ndarray of shape (n,)
+        Their positions: all but those without any vote in an estimator's `label_proba`.
+    all_proba : ndarray of shape (n_samples, n_classes)
+        Probabilities of all rows.
+    """
+
+    proba: np.ndarray
+    given: np.ndarray
+    classes: np.ndarray
+    rows: np.ndarray
+    all_proba: np.ndarray
+
+
+def judged(estimator, y, pred_probs, classes) -> Judged:
+    """Return the labels of a user, or of an estimator's fit, and what judges them, checked."""
     evidence = _evidence_of(estimator)
     if (estimator is None) == (pred_probs is None):
         raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
+    is_own = y is None
     if estimator is not None:
         estimator = fitted_estimator(estimator)
         classes = estimator.classes_
@@ -228,7 +259,12 @@ def judged(estimator, y, pred_probs, classes):
             f"y must have a label for each row of the probabilities, got {len(y)} labels and"
             f" {len(proba)} rows."
         )
-    return proba, class_numbers(y, classes), classes
+    given, rows = class_numbers(y, classes), np.arange(len(y))
+    if estimator is None or not is_own:
+        return Judged(proba, given, classes, rows, proba)
+    rows = rows[estimator._has_label]
+    kept = slice(None) if len(rows) == len(given) else rows
+    return Judged(proba[kept], given[kept], classes, rows, proba)
 
 
 def class_numbers(y, classes, name="y"):
@@ -264,15 +300,11 @@ def _labels(labels, name):
 
 def read_probabilities(pred_probs, y, classes):
     """Return probabilities (n, C), checked, and the classes of their columns."""
-    names = list(getattr(pred_probs, "columns", []))
-    if names and names != list(range(len(names))):  # the columns of a frame have names
+    proba, names = read_columns(pred_probs, "pred_probs")
+    if names is not None:
         if classes is not None and sorted(names) != sorted(np.asarray(classes).tolist()):
             raise ValueError(f"pred_probs must have the columns of classes, got {names[:10]}.")
         classes = names
-    try:
-        proba = np.asarray(pred_probs, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"pred_probs must hold numbers, got {error}.") from error
     classes = np.unique(y) if classes is None else _labels(classes, "classes")
     if len(np.unique(classes)) < len(classes):
         raise ValueError(f"classes must differ from each other, got {classes.tolist()[:10]}.")

@@ -27,10 +27,10 @@ def network_probabilities(by, classes, n_rows, row_index) -> np.ndarray:
             f"by must have a row for each row of votes, got {len(proba)} and {n_rows} rows; fit it"
             " on the rows of the votes, in their order."
         )
-    if index is not None and row_index is not None and not _agree(index, row_index):
+    if index is not None and row_index is not None and _is_reordered(index, row_index):
         raise ValueError(
-            "by must have the rows of the votes in their order, got another index; reindex the"
-            " votes: votes.loc[X.index]."
+            "by must have the rows of the votes in their order, got their index in another order;"
+            " reorder the votes: votes.loc[X.index]."
         )
     return np.asarray(proba, dtype=np.float64)[:, np.argsort(found)]
 
@@ -52,5 +52,7 @@ def _of_estimator(estimator):
     return estimator.evidence_.proba, estimator.classes_, estimator._row_index
 
 
-def _agree(index, other) -> bool:
-    return len(index.index()) == len(other.index()) and bool((index.index() == other.index()).all())
+def _is_reordered(index, other) -> bool:
+    """Return whether two indexes hold the same rows in another order."""
+    index, other = index.index(), other.index()
+    return not index.equals(other) and set(index) == set(other)

@@ -63,6 +63,8 @@ def read_long(rows, annotators, labels, index, classes, missing):
 
 def _cells(values):
     """Return an array; of a list one of objects, since numpy would make text of 1 beside "a"."""
+    if hasattr(values, "detach"):  # a tensor, perhaps of another device
+        return values.detach().cpu().numpy()
     if not isinstance(values, list | tuple):
         return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     try:
