@@ -12,6 +12,7 @@ from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex
+from sknoisy.tables import table
 
 LEAST_PROBABILITY = 0.01
 
@@ -129,7 +130,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     row_index = RowIndex.of(y, pred_probs)
     if row_index is None and estimator is not None:
         row_index = fitted_estimator(estimator)._row_index
-    return _table(columns, row_index)
+    return table(columns, row_index)
 
 
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -210,21 +211,7 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         "wrong_out": (in_class - right)[order],
         "label_noise": noise[order],
     }
-    return _table(columns)
-
-
-def _table(columns, row_index=None):
-    """Return a frame, or without pandas a structured array, which has its index as field `row`."""
-    try:
-        import pandas as pd
-    except ImportError:
-        first = next(iter(columns.values()))
-        table = np.empty(len(first), dtype=[(name, v.dtype) for name, v in columns.items()])
-        for name, value in columns.items():
-            table[name] = value
-        return table
-    index = columns.pop("row") if "row" in columns else columns["position"]
-    return pd.DataFrame(columns, index=index if row_index is None else row_index.index()[index])
+    return table(columns)
 
 
 class Judged(NamedTuple):
@@ -266,13 +253,13 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
         if y is None:
             raise ValueError("y must be given with pred_probs, got None; pass the given labels.")
         y = _labels(y, "y")
-        proba, classes = _probabilities(pred_probs, y, classes)
+        proba, classes = read_probabilities(pred_probs, y, classes)
     if len(proba) != len(y):
         raise ValueError(
             f"y must have a label for each row of the probabilities, got {len(y)} labels and"
             f" {len(proba)} rows."
         )
-    given, rows = _class_numbers(y, classes), np.arange(len(y))
+    given, rows = class_numbers(y, classes), np.arange(len(y))
     if estimator is None or not is_own:
         return Judged(proba, given, classes, rows, proba)
     rows = rows[estimator._has_label]
@@ -280,7 +267,7 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
     return Judged(proba[kept], given[kept], classes, rows, proba)
 
 
-def _class_numbers(y, classes):
+def class_numbers(y, classes, name="y"):
     """Return labels (n,) as numbers of classes."""
     order = np.argsort(classes)
     try:
@@ -290,7 +277,7 @@ def _class_numbers(y, classes):
         is_unknown = np.ones(len(y), dtype=bool)
     if is_unknown.any():
         raise ValueError(
-            f"y must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
+            f"{name} must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
             f" {classes.tolist()[:10]}."
         )
     return order[place]
@@ -311,7 +298,7 @@ def _labels(labels, name):
     return labels
 
 
-def _probabilities(pred_probs, y, classes):
+def read_probabilities(pred_probs, y, classes):
     """Return probabilities (n, C), checked, and the classes of their columns."""
     proba, names = read_columns(pred_probs, "pred_probs")
     if names is not None:
