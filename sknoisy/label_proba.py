@@ -12,6 +12,15 @@ TIE = 1e-9  # sums in another order must not decide
 NO_LABEL = "a row without any vote is NaN in every column"
 
 
+def most_probable(table: np.ndarray) -> np.ndarray:
+    """Return the largest column of each row (n_samples,); of equals a random one, always the same.
+
+    The first of equals would be wrong in the same way in many rows.
+    """
+    is_most = table >= table.max(axis=1, keepdims=True) - TIE
+    return (is_most * np.random.RandomState(0).uniform(0.5, 1, table.shape)).argmax(axis=1)
+
+
 @dataclass(frozen=True)
 class LabelProba:
     """A distribution over the classes for each row.
@@ -55,12 +64,8 @@ class LabelProba:
         return self.table.any(axis=1)
 
     def most_probable(self) -> np.ndarray:
-        """Return the most probable class of each row; of equals a random one, always the same.
-
-        The first of equals would be wrong in the same way in many rows.
-        """
-        is_most = self.table >= self.table.max(axis=1, keepdims=True) - TIE
-        numbers = (is_most * np.random.RandomState(0).uniform(0.5, 1, is_most.shape)).argmax(axis=1)
+        """Return the most probable class of each row."""
+        numbers = most_probable(self.table)
         return numbers if self.names is None else self.names[numbers]
 
     def unless_one_hot(self, labels: np.ndarray) -> np.ndarray | None:

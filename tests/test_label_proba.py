@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.issues import label_quality
-from sknoisy.label_proba import LabelProba
+from sknoisy.label_proba import LabelProba, most_probable
+from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.targets import SoftTargetLoss
 
 OURS = METHODS[:3]
@@ -85,7 +86,16 @@ def test_the_table_begins_with_it_and_y_is_the_given_label(ours, votes):
     clf.fit(X, y, label_proba=shares)
     np.testing.assert_allclose(clf.soft_labels_, shares, rtol=1e-6)
     assert (clf.given_labels_ == y).all()
-    assert (clf.fit(X, label_proba=shares).given_labels_ == shares.argmax(axis=1)).all()
+    assert (clf.fit(X, label_proba=shares).given_labels_ == most_probable(shares)).all()
+
+
+def test_ties_are_broken_in_no_order_of_the_classes():
+    table = np.tile([0.4, 0.2, 0.4], (1000, 1))
+    picked = most_probable(table)
+    assert set(picked) == {0, 2}
+    assert 400 < (picked == 0).sum() < 600
+    assert (picked == most_probable(table)).all()
+    assert (most_probable(np.eye(3)[[2, 0, 1]]) == [2, 0, 1]).all()
 
 
 def test_the_columns_of_a_frame_are_the_classes_in_any_order(votes):
@@ -157,7 +167,7 @@ def test_tables_of_labels_leave_out_rows_without_any_vote(votes):
     issues = clf.label_issues()
     assert sorted(issues["position"]) == [k for k in range(len(X)) if k % 3]
     assert (issues.index == index[issues["position"]]).all()
-    proba, given = clf.evidence_.proba, shares.argmax(axis=1)
+    proba, given = clf.evidence_.proba, clf.given_labels_
     quality = label_quality(proba, given)[issues["position"]]
     np.testing.assert_allclose(issues["label_quality"], quality)
     assert (clf.corrected_labels_[::3] == proba.argmax(axis=1)[::3]).all()
@@ -209,7 +219,35 @@ def test_a_datasets_rows_take_it_and_keep_their_own_labels(votes):
     assert (clf.given_labels_ == true).all()
     rows = torch.utils.data.TensorDataset(torch.from_numpy(X))
     clf = short(ALRClassifier).fit(rows, label_proba=shares)
-    assert (clf.given_labels_ == shares.argmax(axis=1)).all()
+    assert (clf.given_labels_ == most_probable(shares)).all()
+
+
+def test_distributions_that_are_one_hot_have_the_noise_model_of_their_numbers():
+    torch.manual_seed(0)
+    logits, labels = 2 * torch.randn(300, 4), torch.randint(4, (300,))
+    logits[torch.arange(300), labels] += 2
+    weights = torch.rand(300)
+    of_numbers = fit_noise_model(logits, labels, weights)
+    of_table = fit_noise_model(logits, torch.eye(4, dtype=torch.float64)[labels], weights)
+    for name in ("transition", "posterior", "log_likelihood", "joint"):
+        torch.testing.assert_close(getattr(of_numbers, name), getattr(of_table, name))
+    assert of_table.temperature == pytest.approx(of_numbers.temperature)
+    assert calibrated_loss(logits, torch.eye(4)[labels], weights) == pytest.approx(
+        calibrated_loss(logits, labels, weights)
+    )
+
+
+def test_a_distribution_counts_as_its_labels_in_proportion():
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(200, 3)
+    votes = torch.randint(3, (200, 4))
+    shares = torch.nn.functional.one_hot(votes, 3).double().mean(dim=1)
+    apart = fit_noise_model(
+        logits.repeat_interleave(4, 0), votes.flatten(), torch.full((800,), 0.25)
+    )
+    together = fit_noise_model(logits, shares)
+    torch.testing.assert_close(together.transition, apart.transition, rtol=1e-4, atol=1e-5)
+    assert together.temperature == pytest.approx(apart.temperature, rel=1e-3)
 
 
 @pytest.mark.evidence

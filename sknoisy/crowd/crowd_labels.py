@@ -163,7 +163,7 @@ class CrowdLabels:
             A row a row of the votes, with their index, or as field ``row`` its position. Rows
             without votes have a consensus by a network alone, otherwise missing values.
 
-            - ``consensus_label``: the most probable class, of equals the first.
+            - ``consensus_label``: the most probable class, of equals a random one, always the same.
             - ``consensus_quality_score``: its probability.
             - ``annotator_agreement``: fraction of the row's votes that are the consensus.
             - ``num_annotations``: number of votes.

@@ -3,12 +3,13 @@
 import numpy as np
 
 from sknoisy.crowd.equations import confusion_matrices, vote_counts
+from sknoisy.label_proba import most_probable
 
 
 def annotator_columns(votes, proba, classes, names) -> dict:
     """Return the columns of the annotators' table, each (A,), worst annotator first."""
     n_votes = np.bincount(votes.annotators, minlength=votes.n_annotators)
-    consensus = most_probable(proba)
+    consensus = consensus_of(proba)
     matrices = confusion_matrices(vote_counts(votes, proba))  # (A, C, C)
     worst = matrices.diagonal(axis1=1, axis2=2).argmin(axis=1)
     of_worst = matrices[np.arange(votes.n_annotators), worst]  # (A, C)
@@ -30,7 +31,7 @@ def annotator_columns(votes, proba, classes, names) -> dict:
 
 def consensus_columns(votes, proba, classes) -> dict:
     """Return the columns of the rows' table, each (n,)."""
-    consensus = most_probable(proba)
+    consensus = consensus_of(proba)
     n_votes = np.bincount(votes.rows, minlength=votes.n_rows)
     agree = np.bincount(
         votes.rows, consensus[votes.rows] == votes.labels, minlength=votes.n_rows
@@ -44,9 +45,9 @@ def consensus_columns(votes, proba, classes) -> dict:
     }
 
 
-def most_probable(proba) -> np.ndarray:
-    """Return the most probable class (n,), of equals the first; -1 in rows of NaN."""
-    return np.where(np.isnan(proba[:, 0]), -1, proba.argmax(axis=1))
+def consensus_of(proba) -> np.ndarray:
+    """Return the most probable class (n,), of equals a random one; -1 in rows of NaN."""
+    return np.where(np.isnan(proba[:, 0]), -1, most_probable(proba))
 
 
 def named(numbers, classes) -> np.ndarray:
