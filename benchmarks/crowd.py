@@ -39,8 +39,9 @@ from accuracy import DATA, OURS, cross_entropy, measures, stopped_early
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GroupShuffleSplit, StratifiedKFold, cross_val_predict
-from sknoisy.crowd import CrowdLabels
 from skorch.dataset import ValidSplit
+
+from sknoisy.crowd import CrowdLabels
 
 FEWEST_VOTES = 50
 PLAIN = {"cross-entropy": cross_entropy, "stopped early": stopped_early}
@@ -248,49 +249,53 @@ def run_all(tasks, path, folder):
             print(f"{done}/{len(tasks)}: {', '.join(map(str, task))}: {told}", flush=True)
 
 
-def by_set(results, sets, columns, methods):
-    """Return means over seeds of columns, (method) x (column, set)."""
-    table = results.pivot_table(list(columns), ["labels", "model"], "set", sort=False)
-    wanted = pd.MultiIndex.from_product([columns, sets])
-    return table.reindex(index=pd.MultiIndex.from_tuples(methods), columns=wanted)
+def by_set(results, columns):
+    """Return means over seeds of columns, a row a (labels, model, set)."""
+    return results.groupby(["labels", "model", "set"])[columns].mean()
 
 
 def as_markdown(head, lines):
     """Return a Markdown table."""
+    lines = [[cell.replace("+nan", "-").replace("nan", "-") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
-def accuracies(results, sets, methods):
-    """Return the table of test accuracies, a line a method."""
-    columns = ["accuracy", "log_loss", "calibration_error"]
-    table = by_set(results, sets, columns, methods)
+def accuracies(results, sets):
+    """Return the table of test accuracies, a line a method; means where no set is missing."""
+    table = by_set(results, ["accuracy", "log_loss", "calibration_error"])
     lines = []
-    for labels, model in methods:
-        means = table.loc[(labels, model)]
+    for labels, model in METHODS:
         own = results[(results.labels == labels) & (results.model == model)]
-        cells = [f"{accuracy:.1f}" for accuracy in means["accuracy"]]
-        cells += [f"{means['accuracy'].mean(skipna=False):.1f}"]
-        cells += [f"{means['log_loss'].mean(skipna=False):.2f}"]
-        cells += [f"{means['calibration_error'].mean(skipna=False):.3f}"]
+        if own.empty:
+            continue
+        means = table.loc[(labels, model)].reindex(sets)
+        cells = [f"{accuracy:.1f}" for accuracy in means.accuracy]
+        overall = means.mean(skipna=False)
+        cells += [f"{overall.accuracy:.1f}", f"{overall.log_loss:.2f}"]
+        cells += [f"{overall.calibration_error:.3f}", f"{own.seconds.median():.0f}"]
         corrected = "-" if own.corrected.isna().all() else f"{own.corrected.mean():.1f}"
-        lines.append([labels, model, *cells, f"{own.seconds.median():.1f}", corrected])
-    head = ["labels", "model", *sets, "mean accuracy, %", "log loss", "calibration error"]
+        lines.append([labels, model, f"{len(own)}", *cells, corrected])
+    head = ["labels", "model", "fits", *sets, "mean accuracy, %", "log loss", "calibration error"]
     return as_markdown([*head, "median seconds", "corrected"], lines)
 
 
 def differences(results, sets):
-    """Return the table of what probabilities change against the majority, a line a method."""
-    table = by_set(results, sets, ["accuracy", "log_loss"], METHODS)
+    """Return the table of what probabilities change against the majority, of the same seeds."""
+    majority = results[results.labels == "majority"].set_index(["model", "set", "seed"])
+    others = results[results.labels.isin(OF_VOTES)].set_index(["model", "set", "seed"])
+    measured = ["accuracy", "log_loss"]
+    change = others[measured] - majority[measured].reindex(others.index)
+    change["labels"] = others.labels
+    table = by_set(change.dropna().reset_index(), measured)
     lines = []
     for labels, model in METHODS:
-        if labels not in OF_VOTES:
+        if (labels, model) not in table.index.droplevel("set"):
             continue
-        change = table.loc[(labels, model)] - table.loc[("majority", model)]
-        cells = [f"{points:+.1f}" for points in change["accuracy"]]
-        cells += [f"{change[what].mean(skipna=False):+.2f}" for what in ("accuracy", "log_loss")]
-        if change.notna().any():
-            lines.append([model, f"{labels} - majority", *cells])
-    return as_markdown(["model", "labels", *sets, "mean accuracy", "log loss"], lines)
+        means = table.loc[(labels, model)].reindex(sets)
+        pairs = [*zip(means.accuracy, means.log_loss, strict=True)]
+        pairs.append(means.mean(skipna=False))
+        lines.append([model, labels, *(f"{a:+.1f}, {b:+.2f}" for a, b in pairs)])
+    return as_markdown(["model", "labels", *sets, "mean"], lines)
 
 
 def annotators(results, sets):
@@ -325,14 +330,15 @@ def main(args):
     tasks = [(name, *method, seed) for seed in seeds for name in sets for method in methods]
     tasks = [task for task in tasks if task not in known]
     print(f"{len(tasks)} fits to do, {len(known)} known in {path}", flush=True)
-    run_all(tasks, path, args.data)
+    run_all([] if args.table else tasks, path, args.data)
     results = read(path)
-    results = results[results.seed.isin(seeds)]
-    done = [m for m in METHODS if ((results.labels == m[0]) & (results.model == m[1])).any()]
+    is_wanted = pd.MultiIndex.from_frame(results[["labels", "model"]]).isin(methods)
+    results = results[is_wanted & results.seed.isin(seeds) & results["set"].isin(sets)]
     text = "\n\n".join([
-        f"{machine.describe()}; seeds {', '.join(map(str, seeds))}",
-        f"## Test accuracy\n\n{accuracies(results, sets, done)}",
-        f"## Against the majority\n\n{differences(results, sets)}",
+        f"{machine.describe()}; seeds {', '.join(map(str, seeds))}, means over those of a set that"
+        " are done",
+        f"## Test accuracy\n\n{accuracies(results, sets)}",
+        f"## Against the majority: accuracy, log loss\n\n{differences(results, sets)}",
         "## Right labels, %, and mean error of annotators' accuracies\n\n"
         + annotators(results, sets),
     ])  # fmt: skip
@@ -350,5 +356,6 @@ if __name__ == "__main__":
     parser.add_argument("--models", nargs="*", help="names of models")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="of the fits that are done")
     parser.add_argument("--out", type=Path, default=Path("crowd"), help="CSV and Markdown")
     main(parser.parse_args())
