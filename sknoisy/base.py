@@ -111,7 +111,7 @@ class NoisyLabelClassifier(
         """Return the data joined by what else `fit` was given."""
         return data
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None, *, label_proba=None):
         """Train the network while correcting the labels.
 
         Parameters
@@ -125,26 +125,34 @@ class NoisyLabelClassifier(
             holds tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset: of
-            one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers.
+            one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers;
+            or the most probable ones of `label_proba`.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row's loss is multiplied by, relative to their mean; a row of weight 0 does
             not contribute. None weighs all rows the same.
+        label_proba : array-like of shape (n_samples, n_classes), default=None
+            The soft labels to begin with, instead of one-hot rows of y: shares of votes, counts
+            of them, or the probabilities of a label model; each row is divided by its sum. The
+            columns of a frame are the classes, in any order; those of an array the sorted classes
+            of y, or, where y has less, or is None, the class numbers. A row without any vote is
+            NaN in every column: it is not trained on, whatever y says of it, and its soft label
+            becomes the network's prediction. See `sknoisy.crowd`.
 
         Returns
         -------
         self : object
             The fitted estimator. If a call raises, an earlier fit stays as it was.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, label_proba=label_proba)
 
     @with_callbacks
-    def _fit(self, X, y, sample_weight, **fit_params):
+    def _fit(self, X, y, sample_weight, *, label_proba=None, **fit_params):
         check_training_params(self)
         with FitSession(self, X, y) as session, borrowed(self.callbacks) as callbacks:
             self._check_params()
-            data = read_training_data(self, X, y, sample_weight)
+            data = read_training_data(self, X, y, sample_weight, label_proba)
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X, X)
-            self._row_index = RowIndex.of(X, y)
+            self._row_index = RowIndex.of(X, y, label_proba)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
@@ -259,9 +267,15 @@ class NoisyLabelClassifier(
 
     @property
     def given_labels_(self):
-        """The labels of `fit`, in the order of X."""
+        """The labels of `fit`, in the order of X; where y was None the most probable ones."""
         given = self._fitted_net().criterion_.given
         return self.classes_[read_only(given)]
+
+    @property
+    def _has_label(self):
+        criterion = self._fitted_net().criterion_
+        rows = torch.arange(len(criterion.given), device=criterion.given.device)
+        return criterion.has_label(rows).numpy(force=True)
 
     @property
     def corrected_labels_(self):

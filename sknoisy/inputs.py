@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader
 
+from sknoisy.label_proba import LabelProba
 from sknoisy.labels import read_labels
 from sknoisy.networks.mlp import MLP
 from sknoisy.networks.standardize import rounds_in_float32
@@ -93,6 +94,9 @@ class TrainingData:
         The same without the factors of the classes.
     class_weights : Tensor of shape (n_classes,) or None
         These factors.
+    label_proba : Tensor of shape (n_labels, n_classes) or None
+        The soft labels to begin with; zeros for rows without a label, which weigh 0. None: one-hot
+        ones.
     extra : dict of str to list
         What else a method was given, under the name that errors call it by: arrays or rows.
     """
@@ -103,6 +107,7 @@ class TrainingData:
     weights: torch.Tensor | None
     sample_weights: torch.Tensor | None = None
     class_weights: torch.Tensor | None = None
+    label_proba: torch.Tensor | None = None
     extra: dict = field(default_factory=dict)
 
     @property
@@ -111,9 +116,19 @@ class TrainingData:
         return len(self.classes)
 
     @property
+    def given(self) -> torch.Tensor:
+        """The labels: class numbers (n_labels,), or distributions (n_labels, n_classes)."""
+        return torch.from_numpy(self.labels) if self.label_proba is None else self.label_proba
+
+    @property
     def given_prior(self) -> torch.Tensor:
         """The fraction of the labeled rows (C,) that each class is given, as the rows weigh."""
-        counts = np.bincount(self.labels, self.sample_weights, self.n_classes)
+        if self.label_proba is None:
+            counts = np.bincount(self.labels, self.sample_weights, self.n_classes)
+        elif self.sample_weights is None:
+            counts = self.label_proba.numpy().sum(axis=0)
+        else:
+            counts = self.sample_weights.numpy() @ self.label_proba.numpy()
         return torch.from_numpy(counts / counts.sum())
 
     def by_name(self) -> dict[str, list]:
@@ -122,40 +137,44 @@ class TrainingData:
         return {
             "X": [self.X],
             "y": [np.asarray(self.classes[self.labels]).astype(str)],
+            "label_proba": [self.label_proba],
             "sample_weight or class_weight": [weights],
             **self.extra,
         }
 
 
-def read_training_data(estimator, X, y, sample_weight) -> TrainingData:
+def read_training_data(estimator, X, y, sample_weight, label_proba=None) -> TrainingData:
     """Return X, y and weights, checked; sets the estimator's `n_features_in_` as scikit-learn does.
 
     X becomes float32, y class numbers.
     """
     refuse_containers(X)
     y = None if y is None else read_labels(y)
+    soft = None if label_proba is None else LabelProba.read(label_proba, X)
+    if y is None and soft is not None and not (is_dataset(X) and DatasetRows(X).has_labels):
+        y = soft.most_probable()
     read = _read_dataset if is_dataset(X) else _read_array
     rows, y = read(estimator, X, y)
     check_classification_targets(y)
-    encoder = LabelEncoder().fit(y)
-    classes = encoder.classes_
+    classes = LabelEncoder().fit(y).classes_
+    has_label = None
+    if soft is not None:
+        classes, has_label = soft.classes_with(classes), soft.has_label
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}.")
-    labels = encoder.transform(y)
+    labels = np.searchsorted(classes, y)
     class_weights = None
     if estimator.class_weight is not None:
-        class_weights = weights_by_class(labels, classes, estimator.class_weight)
-    weights = row_weights(labels, sample_weight, class_weights)
-    if class_weights is None:
-        return TrainingData(rows, labels, classes, weights, weights)
-    return TrainingData(
-        rows,
-        labels,
-        classes,
-        weights,
-        row_weights(labels, sample_weight, None),
-        torch.from_numpy(class_weights),
-    )
+        counted = labels if has_label is None else labels[has_label]
+        class_weights = weights_by_class(counted, classes, estimator.class_weight)
+    sample_weights = row_weights(labels, sample_weight, None, has_label)
+    weights = sample_weights
+    if class_weights is not None:
+        weights = row_weights(labels, sample_weight, class_weights, has_label)
+        class_weights = torch.from_numpy(class_weights)
+    table = None if soft is None else soft.unless_one_hot(labels)
+    table = None if table is None else torch.from_numpy(table)
+    return TrainingData(rows, labels, classes, weights, sample_weights, class_weights, table)
 
 
 def read_rows(estimator, X, row_format: RowFormat, name="X"):

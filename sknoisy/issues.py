@@ -4,11 +4,15 @@ Counts follow confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident 
 Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab's names.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
+from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex
+from sknoisy.tables import table
 
 LEAST_PROBABILITY = 0.01
 
@@ -98,9 +102,10 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     Returns
     -------
     issues : pandas.DataFrame, or structured ndarray without pandas
-        A row for each label, lowest quality first. The index is that of the pandas object that the
-        labels come with: of `y`, else of `pred_probs`; of an estimator that of the X of `fit`, or
-        where X has none of its y. Without one it is ``position``.
+        A row for each label, lowest quality first; rows without any vote have none. The index is
+        that of the pandas object that the labels come with: of `y`, else of `pred_probs`; of an
+        estimator that of the X of `fit`, or where X has none of its y. Without one it is
+        ``position``.
 
         - ``is_label_issue``: whether the label is probably wrong. In each class there are at most
           as many as its estimated number of wrong labels.
@@ -112,7 +117,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     ----------
     C. Northcutt et al., "Confident Learning", JAIR 70, 2021.
     """
-    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    proba, given, classes, rows, _ = judged(estimator, y, pred_probs, classes)
     quality = label_quality(proba, given)
     order = np.argsort(quality, kind="stable")
     columns = {
@@ -120,27 +125,29 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         "label_quality": quality[order],
         "given_label": classes[given[order]],
         "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
-        "position": order,
+        "position": rows[order],
     }
     row_index = RowIndex.of(y, pred_probs)
     if row_index is None and estimator is not None:
         row_index = fitted_estimator(estimator)._row_index
-    return _table(columns, row_index)
+    return table(columns, row_index)
 
 
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Correct the labels: the most probable one where there is a label issue, else the given one.
 
-    Parameters as in `find_label_issues`.
+    Parameters as in `find_label_issues`. Rows without any vote get the most probable one.
 
     Returns
     -------
     labels : ndarray of shape (n_samples,)
         In the order of y, of the type of the classes.
     """
-    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    proba, given, classes, rows, all_proba = judged(estimator, y, pred_probs, classes)
     is_issue = find_issues(proba, given, label_quality(proba, given))
-    return classes[np.where(is_issue, np.asarray(proba).argmax(axis=1), given)]
+    labels = np.asarray(all_proba).argmax(axis=1)
+    labels[rows] = np.where(is_issue, labels[rows], given)
+    return classes[labels]
 
 
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
@@ -154,7 +161,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
         The row of a class without samples is that of the identity.
     """
-    proba, given, _ = judged(estimator, y, pred_probs, classes)
+    proba, given, *_ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is not None:
         return evidence.transition.copy()
@@ -166,7 +173,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
-    proba, given, _ = judged(estimator, y, pred_probs, classes)
+    proba, given, *_ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is not None:
         return evidence.noise_rate
@@ -187,7 +194,7 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``wrong_out``: rows of this class with another label.
         - ``label_noise``: ``wrong_in / given``.
     """
-    proba, given, classes = judged(estimator, y, pred_probs, classes)
+    proba, given, classes, *_ = judged(estimator, y, pred_probs, classes)
     evidence = _evidence_of(estimator, y)
     if evidence is None:
         counts = joint_distribution(proba, given) * len(given)
@@ -204,28 +211,39 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         "wrong_out": (in_class - right)[order],
         "label_noise": noise[order],
     }
-    return _table(columns)
+    return table(columns)
 
 
-def _table(columns, row_index=None):
-    """Return a frame, or without pandas a structured array, which has its index as field `row`."""
-    try:
-        import pandas as pd
-    except ImportError:
-        first = next(iter(columns.values()))
-        table = np.empty(len(first), dtype=[(name, v.dtype) for name, v in columns.items()])
-        for name, value in columns.items():
-            table[name] = value
-        return table
-    index = columns.pop("row") if "row" in columns else columns["position"]
-    return pd.DataFrame(columns, index=index if row_index is None else row_index.index()[index])
+class Judged(NamedTuple):
+    """Labels, and the probabilities by which they are judged.
+
+    Attributes
+    ----------
+    proba : ndarray of shape (n, n_classes)
+        Probabilities of the rows that have a label.
+    given : ndarray of shape (n,)
+        Their class numbers.
+    classes : ndarray of shape (n_classes,)
+        The classes.
+    rows : ndarray of shape (n,)
+        Their positions: all but those without any vote in an estimator's `label_proba`.
+    all_proba : ndarray of shape (n_samples, n_classes)
+        Probabilities of all rows.
+    """
+
+    proba: np.ndarray
+    given: np.ndarray
+    classes: np.ndarray
+    rows: np.ndarray
+    all_proba: np.ndarray
 
 
-def judged(estimator, y, pred_probs, classes):
-    """Return probabilities (n, C), class numbers (n,) and classes (C,), checked."""
+def judged(estimator, y, pred_probs, classes) -> Judged:
+    """Return the labels of a user, or of an estimator's fit, and what judges them, checked."""
     evidence = _evidence_of(estimator)
     if (estimator is None) == (pred_probs is None):
         raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
+    is_own = y is None
     if estimator is not None:
         estimator = fitted_estimator(estimator)
         classes = estimator.classes_
@@ -235,16 +253,21 @@ def judged(estimator, y, pred_probs, classes):
         if y is None:
             raise ValueError("y must be given with pred_probs, got None; pass the given labels.")
         y = _labels(y, "y")
-        proba, classes = _probabilities(pred_probs, y, classes)
+        proba, classes = read_probabilities(pred_probs, y, classes)
     if len(proba) != len(y):
         raise ValueError(
             f"y must have a label for each row of the probabilities, got {len(y)} labels and"
             f" {len(proba)} rows."
         )
-    return proba, _class_numbers(y, classes), classes
+    given, rows = class_numbers(y, classes), np.arange(len(y))
+    if estimator is None or not is_own:
+        return Judged(proba, given, classes, rows, proba)
+    rows = rows[estimator._has_label]
+    kept = slice(None) if len(rows) == len(given) else rows
+    return Judged(proba[kept], given[kept], classes, rows, proba)
 
 
-def _class_numbers(y, classes):
+def class_numbers(y, classes, name="y"):
     """Return labels (n,) as numbers of classes."""
     order = np.argsort(classes)
     try:
@@ -254,7 +277,7 @@ def _class_numbers(y, classes):
         is_unknown = np.ones(len(y), dtype=bool)
     if is_unknown.any():
         raise ValueError(
-            f"y must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
+            f"{name} must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
             f" {classes.tolist()[:10]}."
         )
     return order[place]
@@ -275,17 +298,13 @@ def _labels(labels, name):
     return labels
 
 
-def _probabilities(pred_probs, y, classes):
+def read_probabilities(pred_probs, y, classes):
     """Return probabilities (n, C), checked, and the classes of their columns."""
-    names = list(getattr(pred_probs, "columns", []))
-    if names and names != list(range(len(names))):  # the columns of a frame have names
+    proba, names = read_columns(pred_probs, "pred_probs")
+    if names is not None:
         if classes is not None and sorted(names) != sorted(np.asarray(classes).tolist()):
             raise ValueError(f"pred_probs must have the columns of classes, got {names[:10]}.")
         classes = names
-    try:
-        proba = np.asarray(pred_probs, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"pred_probs must hold numbers, got {error}.") from error
     classes = np.unique(y) if classes is None else _labels(classes, "classes")
     if len(np.unique(classes)) < len(classes):
         raise ValueError(f"classes must differ from each other, got {classes.tolist()[:10]}.")

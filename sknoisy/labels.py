@@ -43,7 +43,7 @@ def check_objects(labels, name) -> None:
     """Raise ValueError if of a list of labels some are missing, or not of the type of others."""
     types = set(map(type, labels))
     if not all(issubclass(kind, (str, Integral, np.bool_)) for kind in types):
-        is_missing = np.array([_is_missing(label) for label in labels])
+        is_missing = np.array([label_is_missing(label) for label in labels])
         if is_missing.any():
             refuse_missing(labels, is_missing, name)
     kinds = {_kind(kind) for kind in types}
@@ -71,7 +71,8 @@ def refuse_missing(labels, is_missing, name) -> None:
     )
 
 
-def _is_missing(label) -> bool:
+def label_is_missing(label) -> bool:
+    """Return whether a label is None, NaN, NaT or pandas' NA."""
     if type(label).__name__ in MISSING_TYPES:
         return True
     return isinstance(label, Number | np.generic) and bool(label != label)

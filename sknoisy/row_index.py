@@ -32,8 +32,16 @@ class RowIndex:
         for table in tables:
             index = getattr(table, "index", None)
             if pandas is not None and isinstance(index, pandas.Index):
-                return None if index.equals(pandas.RangeIndex(len(index))) else cls(index)
+                return cls.of_index(index)
         return None
+
+    @classmethod
+    def of_index(cls, index) -> "RowIndex | None":
+        """Return a pandas.Index; None if it numbers the rows, or for what is none."""
+        pandas = sys.modules.get("pandas")
+        if pandas is None or not isinstance(index, pandas.Index):
+            return None
+        return None if index.equals(pandas.RangeIndex(len(index))) else cls(index)
 
     def index(self):
         """Return the pandas.Index."""

@@ -8,9 +8,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from sknoisy.training.datasets import as_array
 
 
-def row_weights(labels, sample_weight, class_weights) -> torch.Tensor | None:
-    """Return the weight of each row, 1 on average, or None for equal ones."""
-    if sample_weight is None and class_weights is None:
+def row_weights(labels, sample_weight, class_weights, has_label=None) -> torch.Tensor | None:
+    """Return the weight of each row, 1 on average, or None for equal ones.
+
+    Rows without a label, by the mask `has_label` (n_samples,), weigh 0.
+    """
+    if has_label is not None and has_label.all():
+        has_label = None
+    if sample_weight is None and class_weights is None and has_label is None:
         return None
     weights = np.ones(len(labels))
     if isinstance(sample_weight, torch.Tensor):
@@ -33,10 +38,12 @@ def row_weights(labels, sample_weight, class_weights) -> torch.Tensor | None:
             raise ValueError(f"sample_weight must not be negative, got {weights.min():g}.")
     if class_weights is not None:
         weights = weights * class_weights[labels]
+    if has_label is not None:
+        weights = weights * has_label
     if not 0 < weights.sum() < np.inf:
         raise ValueError(
-            f"sample_weight, times class_weight, must have a positive finite sum, got"
-            f" {weights.sum():g}; not every weight may be zero, and none so large."
+            f"sample_weight, times class_weight, must have a positive finite sum over rows with a"
+            f" label, got {weights.sum():g}; not every weight may be zero, and none so large."
         )
     return torch.from_numpy(weights / weights.mean())
 
@@ -47,7 +54,12 @@ def weights_by_class(labels, classes, class_weight) -> np.ndarray:
     if not (is_balanced or isinstance(class_weight, dict)):
         raise ValueError(f"class_weight must be None, 'balanced' or a dict, got {class_weight!r}.")
     try:
-        weights = compute_class_weight(class_weight, classes=classes, y=classes[labels])
+        # A class may have no label, where `label_proba` has a column for it.
+        counted = np.unique(labels) if is_balanced else np.arange(len(classes))
+        weights = np.ones(len(classes))
+        weights[counted] = compute_class_weight(
+            class_weight, classes=classes[counted], y=classes[labels]
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"class_weight must give a number to labels of y, {classes.tolist()}, got"

@@ -1,3 +1,4 @@
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -6,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from threadpoolctl import threadpool_limits
 from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
 from sknoisy.training import cross_fit, recipe
 
+# One thread a process: where there are more of them than cores, BLAS's wait in busy loops for one
+# another, and a product of small matrices takes a hundred times as long.
 torch.set_num_threads(1)
+threadpool_limits(1)
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # of processes that tests start
 # A shell that starts the tests in the background has them ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,12 +43,12 @@ def method(request):
 
 @pytest.fixture
 def few_epochs(monkeypatch):
-    """Let no fit take more than 15 epochs: that a script runs is tested, not what it prints."""
+    """Let no fit take more than 8 epochs: that a script runs is tested, not what it prints."""
     of = recipe.NetRecipe.of
 
     def short(*args, **kwargs):
         found = of(*args, **kwargs)
-        return replace(found, max_epochs=min(found.max_epochs, 15))
+        return replace(found, max_epochs=min(found.max_epochs, 8))
 
     monkeypatch.setattr(recipe.NetRecipe, "of", short)
 

@@ -206,17 +206,17 @@ def test_the_more_columns_the_more_inputs_are_dropped_in_training():
 
 
 @pytest.mark.parametrize("span", [600, 3600])
-@pytest.mark.parametrize("unlabeled", [False, True])
-def test_a_large_offset_is_taken_out_before_rows_are_rounded(method, span, unlabeled):
+def test_a_large_offset_is_taken_out_before_rows_are_rounded(method, span):
     rng = np.random.default_rng(0)
     t = rng.uniform(0, span, 400)
     X, y = np.stack([1.7e9 + t, rng.normal(size=400)], axis=1), (t > 0.7 * span).astype(int)
-    fit_params = {}
+    all_fit_params = [{}]
     if method is MetaLabelNetClassifier:
-        fit_params = {"trusted": np.arange(400) < 20}
-        fit_params |= {"unlabeled_X": X} if unlabeled else {}
-    clf = method(max_epochs=30, lr=0.01, random_state=0).fit(X, y, **fit_params)
-    assert clf.score(X, y) > 0.97  # in float32 there are 128 s between numbers
+        trusted = {"trusted": np.arange(400) < 20}
+        all_fit_params = [trusted, {**trusted, "unlabeled_X": X}]
+    for fit_params in all_fit_params:
+        clf = method(max_epochs=20, lr=0.02, random_state=0).fit(X, y, **fit_params)
+        assert clf.score(X, y) > 0.97  # in float32 there are 128 s between numbers
 
 
 @pytest.mark.parametrize(

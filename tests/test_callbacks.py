@@ -271,7 +271,7 @@ def digits():
     from sklearn.datasets import load_digits
 
     X, true = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(X))[:900]
+    order = np.random.default_rng(0).permutation(len(X))[:600]
     return X[order], symmetric_noise(true[order], 0.3, random_state=0), true[order]
 
 
@@ -283,7 +283,8 @@ def test_early_stopping_leaves_the_warmup(digits, cls, restore, tmp_path):
     stop = EarlyStopping(patience=5, load_best=restore)
     if restore:
         stop = Checkpoint(dirname=tmp_path, load_best=True)
-    clf = cls(random_state=0, train_split=ValidSplit(5), callbacks=[stop]).fit(X, given)
+    params = {"max_epochs": 100, "random_state": 0}
+    clf = cls(**params, train_split=ValidSplit(5), callbacks=[stop]).fit(X, given)
     assert clf.n_iter_ > 2 * clf.warmup_epochs_
     assert (clf.soft_labels_.argmax(axis=1) == true).mean() > 0.9
 

@@ -190,7 +190,7 @@ def test_a_dataset_goes_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_at_random_moments(method, tmp_path):
     def make():
-        return method(max_epochs=25, batch_size=32, random_state=0)
+        return method(max_epochs=15, batch_size=32, random_state=0)
 
     whole = make().fit(X, Y)
     start = time.perf_counter()

@@ -633,7 +633,7 @@ def test_a_net_that_does_not_memorize_is_trained_past_the_lowest_loss():
         random_state=0,
     )
     given = symmetric_noise(y, 0.1, random_state=0)
-    found = ALRClassifier(random_state=0).fit(X, given).evidence_
+    found = ALRClassifier(max_epochs=80, random_state=0).fit(X, given).evidence_
     assert found.plain_epochs > found.warmup_epochs
     losses = found.losses_plain
     assert losses[found.warmup_epochs - 1] == losses[: len(found.losses_corrected) // 2].min()

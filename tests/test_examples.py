@@ -8,6 +8,7 @@ pytestmark = [
     pytest.mark.evidence,
     pytest.mark.usefixtures("few_epochs"),
     pytest.mark.filterwarnings("ignore:Labels were left as given"),  # few rows may tell so
+    pytest.mark.filterwarnings("ignore:target_momentum"),  # few epochs do
 ]
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))

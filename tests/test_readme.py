@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.usefixtures("few_epochs"),
     pytest.mark.filterwarnings("ignore:Labels were left as given"),  # small networks may be told so
     pytest.mark.filterwarnings("ignore:Training ended with epoch"),
+    pytest.mark.filterwarnings("ignore:target_momentum"),  # few epochs are
 ]
 
 

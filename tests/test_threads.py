@@ -2,6 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import joblib
 import numpy as np
@@ -24,7 +25,7 @@ X, Y = make_blobs(150, 4, centers=3, cluster_std=3.0, random_state=0)
 
 
 def fit(method, seed):
-    return method(max_epochs=12, random_state=seed).fit(X, Y)
+    return method(max_epochs=6, random_state=seed).fit(X, Y)
 
 
 @pytest.fixture
@@ -40,9 +41,9 @@ def generators_stay():
 @pytest.mark.usefixtures("generators_stay")
 @pytest.mark.parametrize("method", METHODS)
 def test_fits_in_threads_equal_serial_ones(method):
-    serial = [fit(method, seed).predict_proba(X) for seed in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        parallel = list(pool.map(lambda seed: fit(method, seed).predict_proba(X), range(4)))
+    serial = [fit(method, seed).predict_proba(X) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        parallel = list(pool.map(lambda seed: fit(method, seed).predict_proba(X), range(3)))
     np.testing.assert_array_equal(serial, parallel)
     assert not np.array_equal(serial[0], serial[1])
 
@@ -70,8 +71,9 @@ def test_predictions_beside_a_fit_leave_it_as_it_is():
 
 
 def search(method, **params):
-    grid = {"module__hidden": [8, (16, 16)], "lr": [0.001, 0.01]}
-    clf = method(max_epochs=8, random_state=0, **params)
+    settings = {"module__hidden": 8, "lr": 0.001}, {"module__hidden": (16, 16), "lr": 0.01}
+    grid = [{name: [value] for name, value in setting.items()} for setting in settings]
+    clf = method(max_epochs=5, random_state=0, **params)
     found = GridSearchCV(clf, grid, cv=2, n_jobs=2, error_score="raise")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(No trusted|target_momentum|num_workers)")
@@ -85,17 +87,27 @@ def assert_same_search(found, other):
     np.testing.assert_array_equal(found.predict_proba(X), other.predict_proba(X))
 
 
+@pytest.fixture(scope="module")
+def by_loky():
+    """Return what a search in processes finds, by the method."""
+
+    @cache
+    def found(method):
+        with joblib.parallel_config("loky"):
+            return search(method)
+
+    return found
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_grid_searches_are_the_same_under_loky_and_threading(method):
-    with joblib.parallel_config("loky"):
-        found = search(method)
+def test_grid_searches_are_the_same_under_loky_and_threading(method, by_loky):
     with joblib.parallel_config("threading"):
-        assert_same_search(found, search(method))
+        assert_same_search(by_loky(method), search(method))
 
 
-def test_a_grid_search_is_the_same_under_dask():
+def test_a_grid_search_is_the_same_under_dask(by_loky):
     distributed = pytest.importorskip("distributed", reason="needs dask's distributed")
-    found = search(ALRClassifier)
+    found = by_loky(ALRClassifier)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dask's own
         with (
@@ -106,10 +118,11 @@ def test_a_grid_search_is_the_same_under_dask():
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_data_loader_workers_fall_back_inside_a_worker(backend):
-    without = search(ALRClassifier)
+def test_data_loader_workers_fall_back_inside_a_worker(backend, by_loky):
     with joblib.parallel_config(backend):
-        assert_same_search(without, search(ALRClassifier, iterator_train__num_workers=1))
+        assert_same_search(
+            by_loky(ALRClassifier), search(ALRClassifier, iterator_train__num_workers=1)
+        )
 
 
 def test_the_fall_back_is_told():

@@ -27,6 +27,7 @@ from sknoisy import (
     user_warnings,
 )
 from sknoisy.base import NoisyLabelClassifier
+from sknoisy.crowd import CrowdLabels
 from sknoisy.user_warnings import warn
 
 pytestmark = [pytest.mark.evidence, pytest.mark.filterwarnings("default")]
@@ -133,6 +134,9 @@ CAUSES = {
     "checkpoint_dir holds a file": damaged_checkpoint,
     "save leaves out callbacks": left_out,
     "save leaves out the index": unsaved_index,
+    "vote for one class alone": lambda folder: CrowdLabels(
+        [["a", None], [None, "b"], ["a", "b"]]
+    ).label_proba("dawid_skene"),
 }
 
 

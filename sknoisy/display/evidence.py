@@ -3,7 +3,6 @@
 import numpy as np
 
 from sknoisy.display.axes import BELIEVED, GIVEN, THIRD, new_axes
-from sknoisy.issues import judged
 from sknoisy.pipeline import fitted_estimator
 
 BINS = 10
@@ -45,7 +44,7 @@ class EvidenceDisplay:
         ax is a pair of Axes.
         """
         estimator = fitted_estimator(estimator)
-        given = judged(estimator, None, None, None)[1]
+        given = np.searchsorted(estimator.classes_, estimator.given_labels_)
         if estimator.evidence_ is None:
             raise ValueError(
                 "estimator must have gathered evidence, got evidence_ None; fit it with"

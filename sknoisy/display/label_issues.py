@@ -59,14 +59,13 @@ class LabelIssuesDisplay:
     def _from_probabilities(cls, found, X, n_rows, ax):
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"n_rows must be an integer of at least 1, got {n_rows!r}.")
-        proba, given, classes = found
-        rows = np.argsort(label_quality(proba, given), kind="stable")[:n_rows]
+        proba, given, classes, positions, all_proba = found
+        worst = np.argsort(label_quality(proba, given), kind="stable")[:n_rows]
         issues = []
-        for row in rows:
-            best = proba[row].argmax()
-            own = proba[row, given[row]]
-            issues.append((row, classes[given[row]], classes[best], own, proba[row, best]))
-        return cls(issues, images=_images(X, rows, len(given))).plot(ax=ax)
+        for k in worst:
+            best, own = proba[k].argmax(), proba[k, given[k]]
+            issues.append((positions[k], classes[given[k]], classes[best], own, proba[k, best]))
+        return cls(issues, images=_images(X, positions[worst], len(all_proba))).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Plot the labels."""

@@ -45,7 +45,7 @@ class NoiseMatrixDisplay:
     def from_predictions(cls, y, pred_probs, *, classes=None, ax=None, cmap="Blues"):
         """Plot the estimate from labels y and out-of-sample probabilities (n_samples, C)."""
         matrix = noise_transition_matrix(y=y, pred_probs=pred_probs, classes=classes)
-        classes = judged(None, y, pred_probs, classes)[2]
+        classes = judged(None, y, pred_probs, classes).classes
         return cls(matrix, display_labels=classes).plot(ax=ax, cmap=cmap)
 
     def plot(self, *, ax=None, cmap="Blues"):

@@ -138,6 +138,7 @@ class CorrectLabels(RefineLabels):
         room = 0
         if self.has_stand_ins_:
             room = sum(selected_at_most(int(count)) for count in counts[self.untrusted_])
+        criterion.weigh_unlabeled()
         criterion.lengthen(table.new_zeros(self.first_ - len(table), n_classes))
         criterion.lengthen(one_hot(labels, n_classes).to(table))
         criterion.lengthen(table.new_zeros(room, n_classes))
@@ -235,8 +236,8 @@ class CorrectLabels(RefineLabels):
         """Write the labels that predictions and the label network lead to."""
         n = len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
         rows, logits, criterion = rows[:n], logits[:n], net.criterion_
-        is_given = rows < len(criterion.given)
-        self.count_predictions(net, logits[is_given], rows[is_given])
+        has_label = criterion.has_label(rows)
+        self.count_predictions(net, logits[has_label], rows[has_label])
         if len(net.history) <= self.warmup_epochs:
             return
         with torch.no_grad():

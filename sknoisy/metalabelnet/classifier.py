@@ -18,6 +18,7 @@ from sknoisy.metalabelnet.callback import CorrectLabels
 from sknoisy.metalabelnet.hypergradient import METHODS
 from sknoisy.metalabelnet.trusted import (
     TrustedRows,
+    check_labeled,
     check_mask,
     read_trusted,
     unpack,
@@ -336,6 +337,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         y=None,
         sample_weight=None,
         *,
+        label_proba=None,
         meta_X=None,
         meta_y=None,
         trusted=None,
@@ -353,10 +355,19 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             tensors, or pairs (tensor, label), read when they are needed.
         y : array-like of shape (n_samples,)
             Given labels, some of them wrong; any type that sorts. None takes those of a Dataset: of
-            one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers.
+            one with `classes`, as an ImageFolder or a Subset of it has, the names of its numbers;
+            or the most probable ones of `label_proba`.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row's loss is multiplied by, relative to their mean; a row of weight 0 does
             not contribute. None weighs all rows the same.
+        label_proba : array-like of shape (n_samples, n_classes), default=None
+            The soft labels to begin with, instead of one-hot rows of y: shares of votes, counts
+            of them, or the probabilities of a label model; each row is divided by its sum. The
+            columns of a frame are the classes, in any order; those of an array the sorted classes
+            of y, or, where y has less, or is None, the class numbers. A row without any vote is
+            NaN in every column: whatever y says of it, it joins after the warm-up, as rows of
+            `unlabeled_X` do, and its soft label becomes the network's prediction. See
+            `sknoisy.crowd`.
         meta_X : array-like of shape (n_meta, ...), or a 1-tuple of one, default=None
             Trusted rows, like rows of X, or a Dataset of them. scikit-learn's cross-validation
             slices an array that is as long as X to each fold, but never a 1-tuple: ``meta_X=(M,)``.
@@ -378,6 +389,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             X,
             y,
             sample_weight,
+            label_proba=label_proba,
             meta_X=meta_X,
             meta_y=meta_y,
             trusted=trusted,
@@ -453,6 +465,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             if meta_X is not None or meta_y is not None:
                 raise ValueError("trusted must not be given together with meta_X and meta_y.")
             indices = check_mask(trusted, len(labels))
+            if data.label_proba is not None:
+                check_labeled(indices, data.label_proba)
             rows = TrustedRows(take_rows(X, indices), labels[indices], indices)
         elif meta_X is not None or meta_y is not None:
             rows = read_trusted(self, unpack(meta_X), unpack(meta_y), data.classes, row_format)

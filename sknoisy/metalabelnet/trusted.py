@@ -104,6 +104,16 @@ def check_mask(trusted, n_samples: int) -> np.ndarray:
     return np.flatnonzero(mask)
 
 
+def check_labeled(indices: np.ndarray, label_proba: Tensor) -> None:
+    """Raise where a trusted row has no label in a table (n_samples, C)."""
+    without = indices[(label_proba[indices] == 0).all(dim=1).numpy()]
+    if len(without):
+        raise ValueError(
+            f"trusted must be True for rows with a label only, got True for row {without[0]}, where"
+            " label_proba is NaN; give that row 1 for its class and 0 for the others."
+        )
+
+
 def warn_of_classes(labels: np.ndarray, classes) -> None:
     """Warn of classes without trusted rows, by the class numbers of these."""
     missing = np.setdiff1d(np.arange(len(classes)), labels)
@@ -133,10 +143,9 @@ def class_weights(criterion, counted: Tensor, labels: Tensor) -> Tensor | None:
     For the classes to count as in the loss: by the criterion's priors and weights of classes, or by
     the fractions of the given labels, each of which counts as `counted` (n_table,) says.
     """
-    given, prior = criterion.given, criterion.class_prior
+    prior = criterion.class_prior
     if prior is None:
-        prior = counted.new_zeros(criterion.targets.shape[1])
-        prior = prior.index_add(0, given, counted[: len(given)])
+        prior = criterion.count_given(counted[: len(criterion.given)])
     elif criterion.class_weights is not None:
         prior = prior * criterion.class_weights
     counts = labels.bincount(minlength=len(prior)).to(prior)
@@ -200,6 +209,7 @@ def select_rows(criterion, rows: Tensor, losses: Tensor) -> Tensor:
     weights = criterion.weights_of(rows)
     if weights is not None and (weights > 0).any():
         rows = rows[weights.cpu() > 0]
+    rows = rows[criterion.has_label(rows.to(criterion.given.device)).cpu()]
     given = criterion.given[rows.to(criterion.given.device)].cpu()
     return rows[small_losses(losses.cpu()[rows], given)]
 

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -80,14 +81,27 @@ def write_page(
         ``stratum`` and ``stratum_size``, '' and 0 outside of the sample; ``dataset``, the number
         and digest of the given labels.
     """
-    proba, given, classes = _of_given_classes(*judged(estimator, y, pred_probs, classes))
-    selection = select_rows(rows, n_rows, given, label_quality(proba, given), random_state)
+    found = judged(estimator, y, pred_probs, classes)
+    given = _given_of(found, estimator)
+    proba, given, classes = _of_given_classes(found.all_proba, given, found.classes)
+    # No mode takes rows without any vote: they have no label to review.
+    places = found.rows if isinstance(rows, str) else np.arange(len(given))
+    quality = label_quality(proba, given)[places]
+    selection = select_rows(rows, n_rows, given[places], quality, random_state)
+    selection = replace(selection, rows=places[selection.rows])
     contents, names = row_contents(X, selection.rows, len(given), text, images, columns)
     index = _index_of(estimator, y, pred_probs, X)
     table = _export_columns(selection, proba, given, classes, index)
     page = _page_data(table, contents, names, proba, given, classes)
     write_whole(Path(path), render(page).encode())
     return _as_frame(table)
+
+
+def _given_of(found, estimator):
+    """Return the class numbers (n_samples,) of all rows."""
+    if len(found.rows) == len(found.all_proba):
+        return found.given
+    return np.searchsorted(found.classes, fitted_estimator(estimator).given_labels_)
 
 
 def _of_given_classes(proba, given, classes):

@@ -21,7 +21,7 @@ from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.halves import Halves, logits_of
 from sknoisy.training.held_out import OnHeldOut
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.noise_model import fit_noise_model
+from sknoisy.training.noise_model import fit_noise_model, joint_of
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.seeds import seeded
 from sknoisy.training.warmup_search import (
@@ -160,7 +160,7 @@ def gather_evidence(
         The method's callback, not used yet.
     """
     halves, data = Halves.of(search), _labeled(search.data)
-    recipe, given = search.recipe, torch.from_numpy(data.labels)
+    recipe, given = search.recipe, data.given
     nets = halves.each(partial(_train_plain, recipe, data), GivenLabels())
     begins = search.found = best_epoch(mean_losses(nets)[: half_of(recipe)])
     labels = make_labels(search)
@@ -204,7 +204,11 @@ def gather_evidence(
         return None, labels
     losses = mean_losses(nets), mean_losses(corrected_nets)
     evidence = compare(model, corrected, given, weights, (begins, plain_epochs), losses)
-    joint = halves.with_known(torch.from_numpy(evidence.joint), weights)
+    joint = torch.from_numpy(evidence.joint)
+    if data.label_proba is not None:  # tables are about one label a row
+        chosen = corrected if evidence.is_corrected else model
+        joint = joint_of(chosen, torch.from_numpy(data.labels), weights)
+    joint = halves.with_known(joint, weights)
     evidence, trusted = replace(evidence, joint=joint.numpy()), halves.trusted_rows
     evidence.proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
     return evidence, labels

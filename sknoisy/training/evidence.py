@@ -160,17 +160,17 @@ def compare(
     epochs: tuple[int, int],
     losses: tuple[np.ndarray, np.ndarray],
 ) -> Evidence:
-    """Return what the noise models of plain and corrected nets tell of the given labels (n,).
+    """Return what the noise models of plain and corrected nets tell of the given labels.
 
-    Each label counts as it weighs (n,); `epochs` are those of plain training, to its lowest loss
-    and to what `plain` tells of; `losses` those of held-out labels after each epoch, plain and
-    corrected.
+    These are class numbers (n,) or distributions (n, C). Each label counts as it weighs (n,);
+    `epochs` are those of plain training, to its lowest loss and to what `plain` tells of; `losses`
+    those of held-out labels after each epoch, plain and corrected.
     """
     of_given = likelihood_gain(corrected, plain, weights)
     of_trusted = _trusted_gain(corrected, plain)
     gain, gain_error = _pooled(of_given, of_trusted)
     is_corrected = gain >= -gain_error
-    hits = [(model.logits.argmax(dim=1) == given).double() for model in (plain, corrected)]
+    hits = [_hits(model.logits.argmax(dim=1), given) for model in (plain, corrected)]
     difference, agreement_error = _paired(hits[1] - hits[0], weights)
     chosen = corrected if is_corrected else plain
     log_loss = torch.nn.functional.cross_entropy(chosen.logits, given, reduction="none")
@@ -197,6 +197,13 @@ def compare(
         losses_plain=losses[0],
         losses_corrected=losses[1],
     )
+
+
+def _hits(predicted: Tensor, given: Tensor) -> Tensor:
+    """Return how much of each given label is the class (n,) that was predicted for its row."""
+    if given.ndim == 1:
+        return (predicted == given).double()
+    return given.gather(1, predicted[:, None])[:, 0]
 
 
 def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple[float, float]:

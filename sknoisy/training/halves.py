@@ -18,11 +18,11 @@ FOLDS = 2
 def stratified_folds(labels: np.ndarray, seed: int, counted=None) -> np.ndarray:
     """Return the fold (n,) of each row, 0 or 1: of each class as many in either, as far as even.
 
-    So are the rows of each class that are `counted`, bool (n,), where only some are.
+    Rows that are not `counted`, bool (n,), are split beside them, whatever their labels are.
     """
     rng = np.random.RandomState(seed)
-    counted = np.ones(len(labels), dtype=bool) if counted is None else counted
-    order = np.lexsort((rng.random_sample(len(labels)), counted, labels))
+    labels = labels if counted is None else np.where(counted, labels, -1)
+    order = np.lexsort((rng.random_sample(len(labels)), labels))
     folds = np.empty(len(labels), dtype=np.int64)
     folds[order] = (np.arange(len(labels)) + rng.randint(FOLDS)) % FOLDS
     return folds

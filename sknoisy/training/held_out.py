@@ -54,8 +54,9 @@ def row_numbers_of(labels: np.ndarray) -> np.ndarray:
 def given_labels(criterion, rows: Tensor) -> Tensor:
     """Return the class numbers (B,) that rows (B,) were given; -1 for rows without a label."""
     rows = to_device(rows, criterion.given.device)
-    is_known = (rows >= 0) & (rows < len(criterion.given))
-    labels = criterion.given[rows.where(is_known, 0)].where(is_known, -1)
+    in_table = rows.clamp_min(0)
+    is_known = criterion.has_label(in_table)
+    labels = criterion.given[in_table.where(is_known, 0)].where(is_known, -1)
     return labels.where(rows >= 0, -1 - rows)
 
 
@@ -79,9 +80,13 @@ class OnHeldOut(Callback):
         logits, rows = map(torch.cat, zip(*self.batches_, strict=True))
         self.batches_ = []
         labels = given_labels(net.criterion_, rows).cpu()
-        weights = net.criterion_.held_out_labels(to_device(rows, net.device)).weights
-        weights = None if weights is None else weights.cpu()  # in float64, which not all have
-        loss, self.log_beta_ = calibrated_loss(logits, labels, weights, self.log_beta_)
+        if (labels < 0).any():
+            logits, rows, labels = (part[labels >= 0] for part in (logits, rows, labels))
+        of_rows = net.criterion_.held_out_labels(to_device(rows, net.device))
+        # In float64, which not all devices have.
+        weights = None if of_rows.weights is None else of_rows.weights.cpu()
+        given = labels if net.criterion_.given_proba is None else of_rows.given.cpu()
+        loss, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
         self.judge(net, loss, (logits.argmax(dim=1) == labels).double().mean().item())
 
     def judge(self, net, loss: float, accuracy: float):

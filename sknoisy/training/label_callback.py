@@ -9,6 +9,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from sknoisy.functional import BatchLabels
 from sknoisy.training.data import Split
@@ -164,23 +165,36 @@ class LabelCallback(Callback, ABC):
     def _record(self, net):
         criterion = net.criterion_
         confidence, predicted = criterion.targets[: len(criterion.given)].max(dim=1)
-        changed = (predicted != criterion.given).float().mean()
+        has_changed = predicted != criterion.given
+        if criterion.given_proba is not None:
+            kept = criterion.has_label(torch.arange(len(predicted), device=predicted.device))
+            confidence, has_changed = confidence[kept], has_changed[kept]
+        changed = has_changed.float().mean()
         net.history.record("labels_changed", changed.item())
         net.history.record("confidence", confidence.float().mean().item())
 
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
-        """Give held-out rows the net's own, out-of-sample, prediction; forget all but `kept`."""
+        """Give rows that are held out, or have no label, the net's own prediction.
+
+        Forget all but what is `kept`.
+        """
         if self.split_ is not None:
             self.finish(net)
         if net.history and "labels_changed" not in net.history[-1]:  # interrupted
             self._record(net)
         self.handle_.remove()
-        if self.split_ is not None and self.split_.held_out is not None:
-            held_out, targets = self.split_.held_out, net.criterion_.targets
-            predicted = torch.as_tensor(net.predict_proba(held_out))
-            targets[torch.as_tensor(held_out.indices)] = predicted.to(targets)
+        if self.split_ is not None:
+            self._predict(net, net.criterion_.unlabeled_rows().cpu())
+            if self.split_.held_out is not None:
+                self._predict(net, torch.as_tensor(self.split_.held_out.indices))
         self.__dict__ = self.kept()
         for name in self.fitted:  # on the training device a pickle would need that again
             if isinstance(getattr(self, name), Tensor | nn.Module):
                 setattr(self, name, getattr(self, name).cpu())
+
+    def _predict(self, net, rows):
+        """Give rows (n,) the net's own prediction as their soft label."""
+        if len(rows):
+            targets, dataset = net.criterion_.targets, Subset(self.split_.data, rows.numpy())
+            targets[rows] = torch.as_tensor(net.predict_proba(dataset)).to(targets)

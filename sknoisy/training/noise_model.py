@@ -1,9 +1,11 @@
 """A noise model of given labels, fitted to out-of-sample logits: temperature and transition matrix.
 
 ``p(given | x) = sum_c softmax(z / T)_c M[c, given]``, by expectation-maximization over the true
-class c. T calibrates the network's confidence (C. Guo, G. Pleiss, Y. Sun, K. Weinberger, "On
-Calibration of Modern Neural Networks", ICML 2017) and M is the noise transition matrix; both must
-be fitted together, since noise and lack of confidence explain the same disagreement.
+class c. Of labels that are a distribution, such as shares of votes, each part is a label of its own
+that counts as it weighs. T calibrates the network's confidence (C. Guo, G. Pleiss, Y. Sun,
+K. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017) and M is the noise transition
+matrix; both must be fitted together, since noise and lack of confidence explain the same
+disagreement.
 """
 
 import math
@@ -35,7 +37,7 @@ class NoiseModel:
     posterior : Tensor of shape (n, C)
         Probability of each class for each row, its given label included.
     log_likelihood : Tensor of shape (n,)
-        Log-probability of each given label under the model, in nats.
+        Log-probability of each given label under the model, in nats; mean of a distribution.
     joint : Tensor of shape (C, C)
         Expected fraction of the rows of each class (row) with each given label (column).
     known_labels, known_log_likelihood : Tensor of shape (m,) or None
@@ -99,15 +101,19 @@ def calibrated_loss(
     log_beta: float = 0.0,
     expected: float = 0.0,
 ) -> tuple[float, float]:
-    """Return the cross-entropy of labels (n,) at the temperature that suits them best, in nats.
+    """Return the cross-entropy of labels at the temperature that suits them best, in nats.
 
-    And ``log(1 / T)``, from where the next search may begin. The logits are (n, C).
+    Labels are class numbers (n,), or distributions (n, C), as the logits are. And ``log(1 / T)``,
+    from where the next search may begin.
     """
     z = centered(logits)
     weights = z.new_ones(len(z)) if weights is None else weights.to(z)
-    one_hot = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[labels]
+    labels = labels if labels.ndim == 1 else labels.to(z)
+    table = labels
+    if labels.ndim == 1:
+        table = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[labels]
     for _ in range(TEMPERATURE_STEPS):
-        log_beta = newton_step(log_beta, z, one_hot, weights, expected)
+        log_beta = newton_step(log_beta, z, table, weights, expected)
     losses = cross_entropy(math.exp(log_beta) * z, labels, reduction="none")
     return ((weights * losses).sum() / weights.sum()).item(), log_beta
 
@@ -130,8 +136,8 @@ def fit_noise_model(
     ----------
     logits : Tensor of shape (n, C)
         Out-of-sample logits.
-    given : Tensor of shape (n,)
-        Class numbers, as given.
+    given : Tensor of shape (n,) or (n, C)
+        Class numbers, as given, or distributions over the classes.
     weights : Tensor of shape (n,) or None, default=None
         What each row counts.
     known : tuple of Tensors of shape (m, C) and (m,), or None, default=None
@@ -150,22 +156,25 @@ def fit_noise_model(
     return replace(model, known_labels=known[1], known_log_likelihood=of_known)
 
 
+def joint_of(model: NoiseModel, given: Tensor, weights: Tensor) -> Tensor:
+    """Return the joint fractions (C, C) of classes and other labels (n,) for a model's logits."""
+    log_beta = -math.log(model.temperature)
+    return _maximize_expectation(model.logits, given, weights.double(), log_beta).joint
+
+
 def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
     """Fit the model; a log(1 / T) that is given stays."""
     z = centered(logits)
     n_classes, total = z.shape[1], weights.sum().item()
-    one_hot = torch.eye(n_classes, dtype=z.dtype)[given]
-    weighted = weights[:, None] * one_hot
+    expect = _expect_numbers if given.ndim == 1 else _expect_distributions
     is_fixed, log_beta = log_beta is not None, log_beta or 0.0
     transition, last = spread_noise(FIRST_RATE, n_classes), -math.inf
     for step in range(MAX_STEPS):
-        posterior = (math.exp(log_beta) * z).softmax(dim=1) * transition.T[given]  # (n, C)
-        likelihood = posterior.sum(dim=1, keepdim=True)
-        posterior = posterior / likelihood
-        counts = posterior.T @ weighted  # (C, C): class by given label
+        proba = (math.exp(log_beta) * z).softmax(dim=1)
+        posterior, log_likelihood, counts = expect(proba, transition, given, weights)
         rate = max(1 - counts.diag().sum().item() / total, 1e-4)
         prior = PSEUDO_ROWS * spread_noise(rate, n_classes)
-        objective = (weights * likelihood[:, 0].log()).sum().item()
+        objective = (weights * log_likelihood).sum().item()
         objective += (prior * transition.clamp_min(1e-12).log()).sum().item()
         if step > FEWEST_STEPS and abs(objective - last) < TOLERANCE * total:
             break
@@ -179,6 +188,28 @@ def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
         temperature=math.exp(-log_beta),
         transition=transition,
         posterior=posterior,
-        log_likelihood=likelihood[:, 0].clamp_min(1e-12).log(),
+        log_likelihood=log_likelihood.clamp_min(math.log(1e-12)),
         joint=counts / total,
     )
+
+
+def _expect_numbers(proba, transition, given, weights):
+    """Return the posterior (n, C), the log-likelihood (n,) and the counts (C, C), class by label.
+
+    Of class probabilities (n, C), the transition matrix (C, C), and class numbers (n,).
+    """
+    joint = proba * transition.T[given]  # (n, C)
+    likelihood = joint.sum(dim=1, keepdim=True)
+    posterior = joint / likelihood
+    weighted = weights[:, None] * torch.eye(proba.shape[1], dtype=proba.dtype)[given]
+    return posterior, likelihood[:, 0].log(), posterior.T @ weighted
+
+
+def _expect_distributions(proba, transition, given, weights):
+    """Return the same of distributions (n, C); the posterior is the mean over their labels."""
+    likelihood = proba @ transition  # (n, C): of each label
+    ratio = given / likelihood
+    posterior = proba * (ratio @ transition.T)
+    log_likelihood = torch.xlogy(given, likelihood).sum(dim=1)
+    counts = transition * (proba.T @ (weights[:, None] * ratio))
+    return posterior, log_likelihood, counts

@@ -180,9 +180,12 @@ class NetRecipe:
 
     def criterion(self, data, class_prior: Tensor | None = None) -> SoftTargetLoss:
         """Return a new table that begins with the given labels of the training data."""
-        targets = one_hot(data.labels, self.n_classes, self.module)
+        targets, given = one_hot(data.labels, self.n_classes, self.module), None
+        if data.label_proba is not None:
+            targets, given = data.label_proba.to(targets.dtype), torch.from_numpy(data.labels)
         of_table = (data.weights, data.class_weights, class_prior)
-        return SoftTargetLoss(targets, *(t if t is None else t.to(targets.dtype) for t in of_table))
+        of_table = (t if t is None else t.to(targets.dtype) for t in of_table)
+        return SoftTargetLoss(targets, *of_table, given=given)
 
     def net(self, criterion, callbacks, **params) -> InnerNet:
         """Return the net that trains the recipe's own network.

@@ -27,11 +27,15 @@ class SoftTargetLoss(nn.Module):
     class_prior : Tensor of shape (n_classes,) or None, default=None
         Estimated fraction of rows of each class: no class falls below it when predictions correct
         labels.
+    given : Tensor of shape (n_samples,) or None, default=None
+        The class numbers of the rows, where `targets` is not one-hot: rows of zeros have no label.
 
     Attributes
     ----------
     given : Tensor of shape (n_samples,)
         The class numbers that `targets` began with.
+    given_proba : Tensor of shape (n_samples, n_classes) or None
+        The soft labels that `targets` began with; None where they were one-hot.
     predicted : Tensor of shape (n_classes,) or None
         How often each class was predicted for the rows, of which it is a fraction; a callback
         that corrects labels by predictions writes it.
@@ -47,6 +51,7 @@ class SoftTargetLoss(nn.Module):
         weights: Tensor | None = None,
         class_weights: Tensor | None = None,
         class_prior: Tensor | None = None,
+        given: Tensor | None = None,
     ):
         super().__init__()
         self.register_buffer("targets", targets)
@@ -55,7 +60,8 @@ class SoftTargetLoss(nn.Module):
         self.register_buffer("class_prior", class_prior)
         # None at first: a state dict of then could not be loaded later.
         self.register_buffer("predicted", None, persistent=False)
-        self.register_buffer("given", targets.argmax(dim=1))
+        self.register_buffer("given", targets.argmax(dim=1) if given is None else given)
+        self.register_buffer("given_proba", None if given is None else targets.clone())
         self.loss = soft_cross_entropy
 
     def __getstate__(self):
@@ -77,36 +83,69 @@ class SoftTargetLoss(nn.Module):
         """Return the labels of a batch, by its rows (B,) or by a pair of rows and a matrix."""
         if isinstance(rows, Tensor):
             return BatchLabels(
-                self.targets[rows], self.weights_of(rows), lambda: self.one_hot(rows)
+                self.targets[rows], self.weights_of(rows), lambda: self.as_given(rows)
             )
         rows, matrix = rows
         matrix, weights = matrix.to(self.targets.dtype), self.weights_of(rows)
         return BatchLabels(
             matrix @ self.targets[rows],
             None if weights is None else matrix @ weights,
-            lambda: matrix @ self.one_hot(rows),
+            lambda: matrix @ self.as_given(rows),
         )
 
     def held_out_labels(self, rows: Tensor) -> BatchLabels:
         """Return the labels of held-out rows (B,), some of which may be in no table."""
         in_table = rows.clamp_min(0)
-        foreign = one_hot(-1 - rows.clamp_max(-1), self.targets.shape[1]).to(self.targets)
-        targets = self.targets[in_table].where(rows[:, None] >= 0, foreign)
+        targets = self.targets[in_table].where(rows[:, None] >= 0, self._foreign(rows))
         weights = self.weights_of(in_table)
         if weights is not None:
             weights = weights.where(rows >= 0, weights.new_ones(()))
-        return BatchLabels(targets, weights)
+        return BatchLabels(targets, weights, lambda: self.as_given(rows))
+
+    def _foreign(self, rows):
+        """Return the labels (B, C) of rows that are in no table; others mean nothing."""
+        return one_hot(-1 - rows.clamp_max(-1), self.targets.shape[1]).to(self.targets)
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
         """Return the weights (B,) of the rows, or None where all weigh the same."""
         return None if self.weights is None else self.weights[rows]
 
-    def one_hot(self, rows: Tensor) -> Tensor:
-        """Return the given labels (B, C) of the rows; zeros for rows appended without one."""
+    def as_given(self, rows: Tensor) -> Tensor:
+        """Return the labels (B, C) of the rows as they were given; zeros for rows without one."""
+        is_given = (rows >= 0) & (rows < len(self.given))
+        known = rows.where(is_given, 0)
+        if self.given_proba is None:
+            table = self.targets.new_zeros(len(rows), self.targets.shape[1])
+            table.scatter_(1, self.given[known][:, None], is_given[:, None].to(table.dtype))
+        else:
+            table = self.given_proba[known] * is_given[:, None]
+        return table if (rows >= 0).all() else table.where(rows[:, None] >= 0, self._foreign(rows))
+
+    def has_label(self, rows: Tensor) -> Tensor:
+        """Return whether each of the rows (B,) was given a label."""
         is_given = rows < len(self.given)
-        labels = self.given[rows.where(is_given, 0)]
-        table = self.targets.new_zeros(len(rows), self.targets.shape[1])
-        return table.scatter_(1, labels[:, None], is_given[:, None].to(table.dtype))
+        if self.given_proba is None:
+            return is_given
+        return is_given & (self.given_proba[rows.where(is_given, 0)] > 0).any(dim=1)
+
+    def unlabeled_rows(self) -> Tensor:
+        """Return those of the rows that `fit` was given which have no label."""
+        if self.given_proba is None:
+            return torch.zeros(0, dtype=torch.int64)
+        return (self.given_proba == 0).all(dim=1).nonzero().flatten()
+
+    def count_given(self, counted: Tensor) -> Tensor:
+        """Return how often each class (C,) was given, where rows (n,) count by `counted`."""
+        if self.given_proba is not None:
+            return counted @ self.given_proba
+        return counted.new_zeros(self.targets.shape[1]).index_add(0, self.given, counted)
+
+    def weigh_unlabeled(self) -> None:
+        """Let rows that have no label weigh 1, and those that have one 1 on average."""
+        rows = self.unlabeled_rows()
+        if len(rows):
+            self.weights = self.weights * (1 - len(rows) / len(self.given))
+            self.weights[rows] = 1
 
     def sample_weights_of(self, rows: Tensor) -> Tensor:
         """Return the weights (B,) of given rows, without the factors of their classes."""
@@ -149,12 +188,12 @@ class SoftTargetLoss(nn.Module):
         """Give rows their given label again, all but the fraction `kept` where it fits least."""
         if kept >= 1:
             return
-        order = rows[self.targets[rows, self.given[rows]].argsort()]
+        fits = (self.targets[rows] * self.as_given(rows)).sum(dim=1)
+        order = rows[fits.argsort()]
         weights = self.sample_weights_of(order)
         is_beyond = weights.cumsum(dim=0) > kept * weights.sum()
         reverted = order[is_beyond | (weights == 0)]
-        self.targets[reverted] = 0
-        self.targets[reverted, self.given[reverted]] = 1
+        self.targets[reverted] = self.as_given(reverted)
 
     def lengthen(self, targets: Tensor) -> None:
         """Append rows to the table, each of weight 1."""
