@@ -131,7 +131,8 @@ def normalized(table: np.ndarray) -> np.ndarray:
         (
             is_nan.any(axis=1) & ~is_nan.all(axis=1),
             "numbers, or NaN in a whole row",
-            f"{NO_LABEL}, a class without votes is 0",
+            f"{NO_LABEL}, a class without votes is 0; sknoisy.crowd.CrowdLabels makes shares of"
+            " votes",
         ),
         ((table < 0).any(axis=1), "probabilities or counts, at least 0", "of logits pass softmax"),
         (np.isinf(total), "finite numbers", "divide each row by its sum"),
