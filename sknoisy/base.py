@@ -273,9 +273,7 @@ class NoisyLabelClassifier(
 
     @property
     def _has_label(self):
-        criterion = self._fitted_net().criterion_
-        rows = torch.arange(len(criterion.given), device=criterion.given.device)
-        return criterion.has_label(rows).numpy(force=True)
+        return self._fitted_net().criterion_.is_labeled().numpy(force=True)
 
     @property
     def corrected_labels_(self):

@@ -317,3 +317,15 @@ def test_a_trusted_row_needs_a_label(votes):
     table = np.where(np.arange(len(X))[:, None] == 4, np.nan, shares)
     with pytest.raises(ValueError, match="got True for row 4, where label_proba is NaN; give"):
         MetaLabelNetClassifier().fit(X, label_proba=table, trusted=np.arange(len(X)) < 9)
+
+
+def test_a_row_without_a_label_weighs_as_others_do_and_loses_no_class():
+    table = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
+    weights = torch.tensor([2.0, 0.0, 1.0, 1.0])
+    criterion = SoftTargetLoss(table, weights, given=torch.tensor([0, 1, 0, 0]))
+    assert criterion.is_labeled().tolist() == [True, False, True, True]
+    criterion.weigh_unlabeled()
+    assert criterion.weights.tolist() == [1.5, 1.0, 0.75, 0.75]
+    assert weights.tolist() == [2.0, 0.0, 1.0, 1.0]  # of the training data, for other nets
+    assert criterion.lost_classes() == []  # what y says of the second row is not read
+    torch.testing.assert_close(criterion.count_given(torch.ones(4)), torch.tensor([2.5, 0.5]))

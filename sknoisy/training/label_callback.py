@@ -165,13 +165,10 @@ class LabelCallback(Callback, ABC):
     def _record(self, net):
         criterion = net.criterion_
         confidence, predicted = criterion.targets[: len(criterion.given)].max(dim=1)
-        has_changed = predicted != criterion.given
-        if criterion.given_proba is not None:
-            kept = criterion.has_label(torch.arange(len(predicted), device=predicted.device))
-            confidence, has_changed = confidence[kept], has_changed[kept]
-        changed = has_changed.float().mean()
+        is_labeled = criterion.is_labeled()
+        changed = (predicted != criterion.given)[is_labeled].float().mean()
         net.history.record("labels_changed", changed.item())
-        net.history.record("confidence", confidence.float().mean().item())
+        net.history.record("confidence", confidence[is_labeled].float().mean().item())
 
     @torch.no_grad()
     def on_train_end(self, net, **kwargs):
@@ -185,7 +182,7 @@ class LabelCallback(Callback, ABC):
             self._record(net)
         self.handle_.remove()
         if self.split_ is not None:
-            self._predict(net, net.criterion_.unlabeled_rows().cpu())
+            self._predict(net, (~net.criterion_.is_labeled()).nonzero().flatten().cpu())
             if self.split_.held_out is not None:
                 self._predict(net, torch.as_tensor(self.split_.held_out.indices))
         self.__dict__ = self.kept()

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 PSEUDO_ROWS = 2.0  # a class, spread as the pooled noise rate is: a class of few rows fits anything
 LOG_TEMPERATURE_SD = 0.5  # else a table that separates its rows gives temperatures near 0
@@ -108,13 +107,12 @@ def calibrated_loss(
     """
     z = centered(logits)
     weights = z.new_ones(len(z)) if weights is None else weights.to(z)
-    labels = labels if labels.ndim == 1 else labels.to(z)
-    table = labels
+    table = labels.to(z)
     if labels.ndim == 1:
         table = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[labels]
     for _ in range(TEMPERATURE_STEPS):
         log_beta = newton_step(log_beta, z, table, weights, expected)
-    losses = cross_entropy(math.exp(log_beta) * z, labels, reduction="none")
+    losses = -(table * (math.exp(log_beta) * z).log_softmax(dim=1)).sum(dim=1)
     return ((weights * losses).sum() / weights.sum()).item(), log_beta
 
 

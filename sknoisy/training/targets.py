@@ -128,11 +128,9 @@ class SoftTargetLoss(nn.Module):
             return is_given
         return is_given & (self.given_proba[rows.where(is_given, 0)] > 0).any(dim=1)
 
-    def unlabeled_rows(self) -> Tensor:
-        """Return those of the rows that `fit` was given which have no label."""
-        if self.given_proba is None:
-            return torch.zeros(0, dtype=torch.int64)
-        return (self.given_proba == 0).all(dim=1).nonzero().flatten()
+    def is_labeled(self) -> Tensor:
+        """Return which of the rows (n,) that `fit` was given have a label."""
+        return self.has_label(torch.arange(len(self.given), device=self.given.device))
 
     def count_given(self, counted: Tensor) -> Tensor:
         """Return how often each class (C,) was given, where rows (n,) count by `counted`."""
@@ -142,10 +140,9 @@ class SoftTargetLoss(nn.Module):
 
     def weigh_unlabeled(self) -> None:
         """Let rows that have no label weigh 1, and those that have one 1 on average."""
-        rows = self.unlabeled_rows()
-        if len(rows):
-            self.weights = self.weights * (1 - len(rows) / len(self.given))
-            self.weights[rows] = 1
+        is_labeled = self.is_labeled()
+        if not is_labeled.all():
+            self.weights = (self.weights * is_labeled.to(self.weights).mean()).where(is_labeled, 1)
 
     def sample_weights_of(self, rows: Tensor) -> Tensor:
         """Return the weights (B,) of given rows, without the factors of their classes."""
@@ -178,9 +175,10 @@ class SoftTargetLoss(nn.Module):
 
     def lost_classes(self) -> list[int]:
         """Return the classes with given labels of positive weight that no soft label favors."""
-        given = (
-            self.given if self.weights is None else self.given[self.weights[: len(self.given)] > 0]
-        )
+        counts = self.is_labeled()
+        if self.weights is not None:
+            counts = counts & (self.weights[: len(self.given)] > 0)
+        given = self.given[counts]
         kept = self.targets[: len(self.given)].argmax(dim=1).unique().tolist()
         return [label for label in given.unique().tolist() if label not in kept]
 
