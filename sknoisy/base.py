@@ -177,7 +177,7 @@ class NoisyLabelClassifier(
                 session.folder, fingerprint, session.seed, search.found, self.evidence_
             )
             net = recipe.net(
-                recipe.criterion(data, class_prior(data, self.evidence_)),
+                recipe.criterion(data, class_prior(data, self.evidence_), labels.room(data)),
                 # Inputs are augmented and the best weights restored before labels are written.
                 [
                     *labels.scorers(),

@@ -45,7 +45,7 @@ def test_a_mixed_batch_is_scored_against_its_mixed_labels():
 
 def test_a_loss_is_told_the_given_labels_whatever_the_table_says():
     criterion = SoftTargetLoss(torch.eye(3), weights=torch.tensor([1.0, 2.0, 3.0]))
-    criterion.lengthen(torch.full((1, 3), 1 / 3))  # a row without a given label
+    criterion.lengthen(1)  # a row without a given label
     criterion.targets.fill_(1 / 3)
     rows, matrix = torch.tensor([2, 0, 3]), torch.tensor([[0.5, 0.3, 0.2]])
     labels, mixed = criterion.labels_of(rows), criterion.labels_of([rows, matrix])

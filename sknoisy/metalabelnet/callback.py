@@ -40,6 +40,7 @@ from sknoisy.metalabelnet.trusted import (
 from sknoisy.training.features import find_feature_layer, preserved, unwrap
 from sknoisy.training.net import as_inputs
 from sknoisy.training.refine_labels import RefineLabels, refinement_loss
+from sknoisy.training.targets import ROWS_AT_ONCE
 
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 
@@ -99,6 +100,15 @@ class CorrectLabels(RefineLabels):
         """Return the callback that scores the trusted rows."""
         return [("sknoisy_meta_score", ScoreTrusted())]
 
+    def room(self, data):
+        """Return how many rows without a label there are, trusted ones, and those that stand in."""
+        counts = np.bincount(data.labels, minlength=data.n_classes)
+        n_trusted = 0 if self.trusted is None else len(self.trusted.labels)
+        n_stand_ins = 0
+        if self.labels == "generated":
+            n_stand_ins = sum(map(selected_at_most, counts.tolist()))
+        return data.X.shape[0] - len(data.labels) + n_trusted + n_stand_ins
+
     def loss_at(self, epoch):
         """Cross-entropy in the warm-up, then the method's loss; plus that of trusted rows."""
         if epoch <= self.warmup_epochs:
@@ -120,7 +130,7 @@ class CorrectLabels(RefineLabels):
         )
 
     def start(self, net, X):
-        """Lengthen the table: rows without a given label, then room for the trusted rows'."""
+        """Lengthen the table: rows without a given label, trusted rows, those that stand in."""
         criterion, table = net.criterion_, net.criterion_.targets
         vars(self).update(dict.fromkeys(self.fitted))
         n_classes, self.first_ = table.shape[1], X.shape[0]
@@ -135,14 +145,14 @@ class CorrectLabels(RefineLabels):
         counts = criterion.given.bincount(minlength=n_classes).cpu()
         self.untrusted_ = (labels.bincount(minlength=n_classes) == 0) & (counts > 0)
         self.has_stand_ins_ = self.labels == "generated" and bool(self.untrusted_.any())
-        room = 0
+        n_stand_ins = 0
         if self.has_stand_ins_:
-            room = sum(selected_at_most(int(count)) for count in counts[self.untrusted_])
+            n_stand_ins = sum(selected_at_most(int(count)) for count in counts[self.untrusted_])
         criterion.weigh_unlabeled()
-        criterion.lengthen(table.new_zeros(self.first_ - len(table), n_classes))
-        criterion.lengthen(one_hot(labels, n_classes).to(table))
-        criterion.lengthen(table.new_zeros(room, n_classes))
+        criterion.lengthen(self.first_ - len(table) + len(labels) + n_stand_ins)
         if len(labels):
+            last = self.first_ + len(labels)
+            criterion.targets[self.first_ : last] = one_hot(labels, n_classes).to(table)
             self.draw_from(net, self.trusted.X, labels)
 
     def draw_from(self, net, X, labels):
@@ -318,7 +328,8 @@ class CorrectLabels(RefineLabels):
             return
         table, features = net.criterion_.targets, self.label_network_.features
         if self.labels == "generated":
-            table[: len(features)] = self.linear(features).softmax(dim=1)
+            for rows in torch.arange(len(features)).split(ROWS_AT_ONCE):
+                table[rows] = self.linear(features[rows]).softmax(dim=1)
         if indices is not None and self.trusted_weight:
             table[torch.as_tensor(indices)] = one_hot(labels, table.shape[1]).to(table)
         self.label_net_ = self.linear

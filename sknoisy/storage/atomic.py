@@ -1,17 +1,23 @@
 """Atomic writes of files."""
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def write_whole(path: Path, *parts) -> None:
-    """Write bytes atomically: `path` is the new file or the old one, also after a power failure."""
+def write_whole(path: Path, content) -> None:
+    """Write bytes atomically, see `whole_file`."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path):
+    """Yield a file to write: `path` is that file or the old one, also after a power failure."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:
-            for part in parts:
-                file.write(part)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)

@@ -16,7 +16,7 @@ import torch
 from skorch.callbacks import Callback, PrintLog, ProgressBar
 from torch import Tensor
 
-from sknoisy.storage.atomic import write_whole
+from sknoisy.storage.atomic import whole_file
 from sknoisy.training.data import Split
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.user_warnings import warn
@@ -31,11 +31,30 @@ PATTERN = re.compile(r"epoch-\d{6}\.checkpoint(\.\d+\.tmp)?")
 
 
 def write_state(path: Path, state: dict) -> None:
-    """Write a state and its digest atomically."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    payload = buffer.getbuffer()
-    write_whole(path, MAGIC + hashlib.sha256(payload).digest(), payload)
+    """Write a state and its digest atomically, and without a copy of it in memory."""
+    with whole_file(path) as file:
+        file.write(MAGIC + bytes(hashlib.sha256().digest_size))
+        payload = Digested(file)
+        torch.save(state, payload)
+        file.seek(len(MAGIC))
+        file.write(payload.digest.digest())
+
+
+class Digested(io.RawIOBase):
+    """A file to write to that knows the digest of what was written."""
+
+    def __init__(self, file):
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, content):
+        """Write bytes."""
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self):
+        """Flush the file."""
+        self.file.flush()
 
 
 def read_state(path: Path) -> dict:

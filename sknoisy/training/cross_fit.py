@@ -21,7 +21,7 @@ from sknoisy.training.evidence import Evidence, compare, likelihood_gain
 from sknoisy.training.halves import Halves, logits_of
 from sknoisy.training.held_out import OnHeldOut
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.noise_model import fit_noise_model, joint_of
+from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.seeds import seeded
 from sknoisy.training.warmup_search import (
@@ -190,6 +190,7 @@ def gather_evidence(
             gain, error = likelihood_gain(later, model, weights)
             if gain > error:
                 model, plain_epochs = later, ends
+            del later
     for net in nets:  # a network of text is large, and 2 more are to come
         lend_state(net, net.states_[0])
         del net.later_state_
@@ -203,15 +204,16 @@ def gather_evidence(
     if corrected is None:
         return None, labels
     losses = mean_losses(nets), mean_losses(corrected_nets)
-    evidence = compare(model, corrected, given, weights, (begins, plain_epochs), losses)
-    joint = torch.from_numpy(evidence.joint)
+    evidence = compare(model, corrected, weights, (begins, plain_epochs), losses)
+    chosen = corrected if evidence.is_corrected else model
+    del model, corrected  # the logits of one are as large as the table of soft labels
+    joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row
-        chosen = corrected if evidence.is_corrected else model
         joint = joint_of(chosen, torch.from_numpy(data.labels), weights)
-    joint = halves.with_known(joint, weights)
-    evidence, trusted = replace(evidence, joint=joint.numpy()), halves.trusted_rows
-    evidence.proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
-    return evidence, labels
+    joint, proba = halves.with_known(joint, weights), chosen.proba.numpy()
+    trusted = halves.trusted_rows
+    proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
+    return replace(evidence, joint=joint.numpy(), proba=proba), labels
 
 
 def _labeled(data):
@@ -238,6 +240,7 @@ def _train_plain(recipe, data, held_out, seed, labels):
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
         raise KeyboardInterrupt
+    net.criterion_.forget()
     keep = dict(net.callbacks_)["sknoisy_keep"]
     net.states_, (net.later_state_, _) = keep.states_
     del keep.states_, net.optimizer_  # which has the weights of the last epoch
@@ -268,7 +271,7 @@ def _train_on(recipe, data, held_out, seed, plain_net, *, labels, begins, prior)
     go_on = GoOn(history, *plain_net.states_)
     with seeded(seed, recipe.device):
         net = recipe.search_net(
-            recipe.criterion(data, prior),
+            recipe.criterion(data, prior, labels.room(data)),
             [*labels.scorers(), *recipe.augment(), *labels.with_companions()],
             max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
@@ -277,6 +280,7 @@ def _train_on(recipe, data, held_out, seed, plain_net, *, labels, begins, prior)
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:
         raise KeyboardInterrupt
+    net.criterion_.forget()
     return net
 
 
@@ -285,15 +289,22 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
 
     Where class weights moved how often classes are predicted, they are moved back to a prior (C,).
     """
-    logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=torch.float64)
+    logits = None
     for rows, net in zip(held_out, nets, strict=True):
-        logits[torch.from_numpy(rows)] = logits_of(net, Subset(net.get_dataset(data.X), rows))
+        for numbers, found in logits_of(net, data.X, rows):
+            if logits is None:
+                logits = found.new_zeros(len(data.labels), recipe.n_classes)
+            logits[torch.from_numpy(numbers)] = found
     shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
     if data.class_weights is None:
         return logits, shift
     weights = data.sample_weights
     weights = torch.ones(len(logits)) if weights is None else weights
+    weights = weights.double() / weights.sum()
     for _ in range(PRIOR_STEPS):
-        predicted = weights.double() @ (logits + shift).softmax(dim=1) / weights.sum()
+        predicted = sum(
+            weights[rows] @ (logits[rows] + shift).softmax(dim=1) for rows in chunks(logits)
+        )
         shift = shift_prior(shift, predicted, prior)
-    return logits + shift, shift
+    logits += shift
+    return logits, shift

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
-from sknoisy.training.noise_model import NoiseModel
+from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels
 
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
 
@@ -54,8 +54,8 @@ class Evidence:
         Estimated fraction of the rows of each class (row) with each given label (column); trusted
         rows are of the class of their label.
     proba : ndarray of shape (n_samples, n_classes)
-        Out-of-sample class probabilities, calibrated, which have not seen the row's label; of
-        trusted rows that label.
+        Out-of-sample class probabilities, calibrated, which have not seen the row's label, in the
+        precision of the network; of trusted rows that label.
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
     """
@@ -155,17 +155,17 @@ class Evidence:
 def compare(
     plain: NoiseModel,
     corrected: NoiseModel,
-    given: Tensor,
     weights: Tensor,
     epochs: tuple[int, int],
     losses: tuple[np.ndarray, np.ndarray],
 ) -> Evidence:
-    """Return what the noise models of plain and corrected nets tell of the given labels.
+    """Return what the noise models of plain and corrected nets tell of their labels, less `proba`.
 
-    These are class numbers (n,) or distributions (n, C). Each label counts as it weighs (n,);
-    `epochs` are those of plain training, to its lowest loss and to what `plain` tells of; `losses`
-    those of held-out labels after each epoch, plain and corrected.
+    Each label counts as it weighs (n,); `epochs` are those of plain training, to its lowest loss
+    and to what `plain` tells of; `losses` those of held-out labels after each epoch, plain and
+    corrected.
     """
+    given = plain.given
     of_given = likelihood_gain(corrected, plain, weights)
     of_trusted = _trusted_gain(corrected, plain)
     gain, gain_error = _pooled(of_given, of_trusted)
@@ -173,7 +173,7 @@ def compare(
     hits = [_hits(model.logits.argmax(dim=1), given) for model in (plain, corrected)]
     difference, agreement_error = _paired(hits[1] - hits[0], weights)
     chosen = corrected if is_corrected else plain
-    log_loss = torch.nn.functional.cross_entropy(chosen.logits, given, reduction="none")
+    log_loss = -of_labels(chosen.logits, given, log_proba)
     agreement = _paired(hits[0], weights)[0]
     return Evidence(
         is_held_out=weights.numpy() > 0,
@@ -193,7 +193,7 @@ def compare(
         log_loss_before=_paired(log_loss, weights)[0],
         log_loss_after=-_paired(chosen.log_likelihood, weights)[0],
         joint=chosen.joint.numpy(),
-        proba=chosen.proba.numpy(),
+        proba=None,
         losses_plain=losses[0],
         losses_corrected=losses[1],
     )

@@ -1,5 +1,6 @@
 """Rows in two halves, each of which judges the network that was trained on the other."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,12 +108,17 @@ class Halves:
             return logits[self.trusted.indices], labels
         found = logits.new_zeros(len(labels), logits.shape[1])
         for k, net in enumerate(nets):
-            rows = np.flatnonzero(self.trusted_folds == k)
-            if len(rows):
-                found[rows] = logits_of(net, Subset(net.get_dataset(self.trusted.X), rows))
+            unseen = np.flatnonzero(self.trusted_folds == k)
+            for rows, values in logits_of(net, self.trusted.X, unseen):
+                found[torch.from_numpy(rows)] = values
         return found + shift, labels
 
 
-def logits_of(net, rows) -> Tensor:
-    """Return the logits (n, C) of a dataset, in float64."""
-    return torch.cat([at_least_float32(batch).double() for batch in net.forward_iter(rows)])
+def logits_of(net, X, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield rows (B,) of X and their logits (B, C), batch by batch."""
+    if not len(rows):
+        return
+    done = 0
+    for logits in net.forward_iter(Subset(net.get_dataset(X), rows)):
+        yield rows[done : done + len(logits)], at_least_float32(logits)
+        done += len(logits)

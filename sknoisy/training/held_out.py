@@ -1,7 +1,6 @@
 """Held-out rows: which they are, and how well their given labels are foretold after each epoch."""
 
 import numpy as np
-import torch
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
@@ -60,32 +59,57 @@ def given_labels(criterion, rows: Tensor) -> Tensor:
     return labels.where(rows >= 0, -1 - rows)
 
 
+class HeldOutRows:
+    """What an epoch's batches of held-out rows bring: at most `most` rows."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.n_rows = 0
+
+    def add(self, logits: Tensor, rows: Tensor) -> None:
+        """Add the logits (B, C) of rows (B,)."""
+        if not self.n_rows:
+            self.logits = logits.new_empty(self.most, logits.shape[1])
+            self.rows = rows.new_empty(self.most)
+        place = slice(self.n_rows, self.n_rows + len(rows))
+        self.logits[place], self.rows[place] = logits, rows
+        self.n_rows = place.stop
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Return the logits (n, C) and the rows (n,)."""
+        return self.logits[: self.n_rows], self.rows[: self.n_rows]
+
+
 class OnHeldOut(Callback):
     """Base of callbacks that judge the held-out rows of an epoch; they define `judge`."""
 
     def on_train_begin(self, net, **kwargs):
         """Forget an earlier training."""
-        self.batches_ = []
-        self.log_beta_ = 0.0
+        self.seen_, self.log_beta_ = None, 0.0
+
+    def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+        """Make room for an epoch: joining batches would need as much again."""
+        self.seen_ = None if dataset_valid is None else HeldOutRows(len(dataset_valid))
 
     def on_batch_end(self, net, batch, training=False, y_pred=None, **kwargs):
         """Gather the logits of held-out rows."""
         if not training:
-            self.batches_.append((y_pred.detach().cpu(), batch[1]))
+            self.seen_.add(y_pred.detach().cpu(), batch[1])
 
     def on_epoch_end(self, net, **kwargs):
         """Judge the epoch."""
-        if not self.batches_:
+        if self.seen_ is None or not self.seen_.n_rows:
             return
-        logits, rows = map(torch.cat, zip(*self.batches_, strict=True))
-        self.batches_ = []
-        labels = given_labels(net.criterion_, rows).cpu()
+        logits, rows, criterion = *self.seen_.all(), net.criterion_
+        self.seen_ = None
+        labels = given_labels(criterion, rows).cpu()
         if (labels < 0).any():
             logits, rows, labels = (part[labels >= 0] for part in (logits, rows, labels))
-        of_rows = net.criterion_.held_out_labels(to_device(rows, net.device))
+        rows = to_device(rows, net.device)
         # In float64, which not all devices have.
-        weights = None if of_rows.weights is None else of_rows.weights.cpu()
-        given = labels if net.criterion_.given_proba is None else of_rows.given.cpu()
+        weights = criterion.held_out_weights(rows)
+        weights = None if weights is None else weights.cpu()
+        given = labels if criterion.given_proba is None else criterion.as_given(rows).cpu()
         loss, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
         self.judge(net, loss, (logits.argmax(dim=1) == labels).double().mean().item())
 

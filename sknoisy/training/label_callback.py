@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from sknoisy.functional import BatchLabels
+from sknoisy.functional import BatchLabels, at_least_float32
 from sknoisy.training.data import Split
 
 
@@ -90,6 +90,10 @@ class LabelCallback(Callback, ABC):
 
     def finish(self, net: NeuralNet) -> None:
         """Run after the last epoch, without gradients, however training ended."""
+
+    def room(self, data) -> int:
+        """Return how many rows `start` will append to the table of this training data."""
+        return 0
 
     def with_companions(self) -> list[tuple[str, Callback]]:
         """Return the skorch callbacks that the method consists of: this one, and helpers of it."""
@@ -181,7 +185,7 @@ class LabelCallback(Callback, ABC):
         if net.history and "labels_changed" not in net.history[-1]:  # interrupted
             self._record(net)
         self.handle_.remove()
-        if self.split_ is not None:
+        if self.split_ is not None and not getattr(net, "is_auxiliary", False):
             self._predict(net, (~net.criterion_.is_labeled()).nonzero().flatten().cpu())
             if self.split_.held_out is not None:
                 self._predict(net, torch.as_tensor(self.split_.held_out.indices))
@@ -192,6 +196,10 @@ class LabelCallback(Callback, ABC):
 
     def _predict(self, net, rows):
         """Give rows (n,) the net's own prediction as their soft label."""
-        if len(rows):
-            targets, dataset = net.criterion_.targets, Subset(self.split_.data, rows.numpy())
-            targets[rows] = torch.as_tensor(net.predict_proba(dataset)).to(targets)
+        if not len(rows):
+            return
+        targets, done = net.criterion_.targets, 0
+        for logits in net.forward_iter(Subset(self.split_.data, rows.numpy())):
+            part = rows[done : done + len(logits)]
+            targets[part] = at_least_float32(logits).softmax(dim=1).to(targets)
+            done += len(logits)

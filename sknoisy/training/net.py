@@ -71,12 +71,15 @@ class InnerNet(NeuralNetClassifier):
         into the module are scaled up, so that small ones survive, and the optimizer undoes it.
     checkpoint : Checkpoint or None, default=None
         Where an interrupted fit resumes; one of the callbacks.
+    is_auxiliary : bool, default=False
+        Whether it serves another net's fit: nothing reads its soft labels after training.
     """
 
-    def __init__(self, *args, amp=False, checkpoint=None, **kwargs):
+    def __init__(self, *args, amp=False, checkpoint=None, is_auxiliary=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.amp = amp
         self.checkpoint = checkpoint
+        self.is_auxiliary = is_auxiliary
         self.interrupted_ = False
         device = torch.device(self.device).type
         self.scaler = torch.amp.GradScaler(device) if amp == "fp16" else None

@@ -9,6 +9,7 @@ disagreement.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +20,8 @@ LOG_TEMPERATURE_SD = 0.5  # else a table that separates its rows gives temperatu
 MAX_STEPS, FEWEST_STEPS, TOLERANCE = 500, 20, 1e-6  # of the objective, a row
 TEMPERATURE_STEPS = 6  # of Newton, each epoch from where the last one ended
 FIRST_RATE = 0.4  # where it starts does not matter, but at 0
+CHUNK = 2**19  # probabilities in float64 at once: one more table of all rows would be twice theirs
+MOST_FITTED = 2**24  # probabilities a step reads: else a million rows of 1,000 classes take hours
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,13 @@ class NoiseModel:
     Attributes
     ----------
     logits : Tensor of shape (n, C)
-        The logits, in float64.
+        The logits.
+    given : Tensor of shape (n,) or (n, C)
+        Class numbers, as given, or distributions over the classes.
     temperature : float
         What logits are divided by.
     transition : Tensor of shape (C, C)
         Probability of each given label (column) for each class (row).
-    posterior : Tensor of shape (n, C)
-        Probability of each class for each row, its given label included.
     log_likelihood : Tensor of shape (n,)
         Log-probability of each given label under the model, in nats; mean of a distribution.
     joint : Tensor of shape (C, C)
@@ -44,9 +47,9 @@ class NoiseModel:
     """
 
     logits: Tensor
+    given: Tensor
     temperature: float
     transition: Tensor
-    posterior: Tensor
     log_likelihood: Tensor
     joint: Tensor
     known_labels: Tensor | None = None
@@ -55,7 +58,16 @@ class NoiseModel:
     @property
     def proba(self) -> Tensor:
         """Calibrated class probabilities (n, C), which have not seen the row's label."""
-        return (self.logits / self.temperature).softmax(dim=1)
+        proba = torch.empty_like(self.logits)
+        for rows in chunks(proba):
+            proba[rows] = (self.logits[rows].double() / self.temperature).softmax(dim=1)
+        return proba
+
+    @property
+    def posterior(self) -> Tensor:
+        """Probability of each class for each row (n, C), its given label included."""
+        expect, proba = _expectation_of(self.given), self.proba.double()
+        return expect(proba, self.transition, self.given, proba.new_ones(len(proba)))[0]
 
     @property
     def class_prior(self) -> Tensor:
@@ -75,22 +87,24 @@ def spread_noise(rate: float, n_classes: int) -> Tensor:
 
 
 def newton_step(
-    log_beta: float, z: Tensor, posterior: Tensor, weights: Tensor, expected: float = 0.0
+    log_beta: float, target: float, mean: float, variance: float, expected: float = 0.0
 ) -> float:
     """Return log(1 / T) after one Newton step on the expected log-likelihood.
 
-    Its prior is normal, about the `expected` one.
+    The sums over rows, as they weigh, of the logits' mean under the posterior, the `target`, and of
+    mean and variance under the prediction at T. The prior is normal, about the `expected` one.
     """
-    beta = math.exp(log_beta)
-    p = (beta * z).softmax(dim=1)
+    beta, precision = math.exp(log_beta), LOG_TEMPERATURE_SD**-2
+    slope = beta * (target - mean) - precision * (log_beta - expected)
+    step = max(-0.5, min(0.5, slope / (beta**2 * variance + precision)))
+    return max(-3.0, min(3.0, log_beta + step))
+
+
+def moments(p: Tensor, z: Tensor, weights: Tensor) -> Tensor:
+    """Return the sums (2,) over rows, as they weigh, of the logits' mean and variance under p."""
     mean = (p * z).sum(dim=1)
     variance = (p * z.square()).sum(dim=1) - mean.square()
-    precision = LOG_TEMPERATURE_SD**-2
-    slope = beta * (weights * ((posterior * z).sum(dim=1) - mean)).sum().item()
-    slope -= precision * (log_beta - expected)
-    curvature = beta**2 * (weights * variance).sum().item() + precision
-    step = max(-0.5, min(0.5, slope / curvature))
-    return max(-3.0, min(3.0, log_beta + step))
+    return torch.stack([weights @ mean, weights @ variance])
 
 
 def calibrated_loss(
@@ -105,15 +119,41 @@ def calibrated_loss(
     Labels are class numbers (n,), or distributions (n, C), as the logits are. And ``log(1 / T)``,
     from where the next search may begin.
     """
-    z = centered(logits)
-    weights = z.new_ones(len(z)) if weights is None else weights.to(z)
-    table = labels.to(z)
-    if labels.ndim == 1:
-        table = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[labels]
+    weights = torch.ones(len(logits)) if weights is None else weights
+    weights = weights.to(logits.device, torch.float64)
+    target = (weights @ of_labels(logits, labels, centered)).item()
     for _ in range(TEMPERATURE_STEPS):
-        log_beta = newton_step(log_beta, z, table, weights, expected)
-    losses = -(table * (math.exp(log_beta) * z).log_softmax(dim=1)).sum(dim=1)
-    return ((weights * losses).sum() / weights.sum()).item(), log_beta
+        sums = _moments_of(logits, weights, log_beta)
+        log_beta = newton_step(log_beta, target, *sums, expected)
+    losses = -of_labels(logits, labels, lambda part: log_proba(part, log_beta))
+    return ((weights @ losses) / weights.sum()).item(), log_beta
+
+
+def log_proba(logits: Tensor, log_beta: float = 0.0) -> Tensor:
+    """Return the log-probabilities (n, C) at a temperature, in float64."""
+    return (math.exp(log_beta) * centered(logits)).log_softmax(dim=1)
+
+
+def of_labels(logits: Tensor, labels: Tensor, function) -> Tensor:
+    """Return the mean (n,) under labels, (n,) or (n, C), of a function of logits (n, C).
+
+    ``function(part) -> (m, C)`` in float64, of some rows at a time.
+    """
+    found = torch.empty(len(logits), dtype=torch.float64, device=logits.device)
+    for rows in chunks(logits):
+        values, part = function(logits[rows]), labels[rows]
+        if labels.ndim == 1:
+            found[rows] = values.gather(1, part[:, None])[:, 0]
+        else:
+            found[rows] = (part * values).sum(dim=1)
+    return found
+
+
+def chunks(table: Tensor) -> Iterator[slice]:
+    """Yield slices of the rows of a table (n, C), of about `CHUNK` numbers each."""
+    size = max(1, CHUNK // table.shape[1])
+    for first in range(0, len(table), size):
+        yield slice(first, first + size)
 
 
 def centered(logits: Tensor) -> Tensor:
@@ -148,8 +188,7 @@ def fit_noise_model(
         return model
     expected = -math.log(model.temperature)
     _, log_beta = calibrated_loss(*known, log_beta=expected, expected=expected)
-    log_p = (math.exp(log_beta) * centered(known[0])).log_softmax(dim=1)
-    of_known = log_p[torch.arange(len(log_p)), known[1]]
+    of_known = of_labels(*known, lambda part: log_proba(part, log_beta))
     model = _maximize_expectation(logits, given, weights.double(), log_beta)
     return replace(model, known_labels=known[1], known_log_likelihood=of_known)
 
@@ -161,34 +200,75 @@ def joint_of(model: NoiseModel, given: Tensor, weights: Tensor) -> Tensor:
 
 
 def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
-    """Fit the model; a log(1 / T) that is given stays."""
-    z = centered(logits)
-    n_classes, total = z.shape[1], weights.sum().item()
-    expect = _expect_numbers if given.ndim == 1 else _expect_distributions
+    """Fit the model; a log(1 / T) that is given stays.
+
+    To a sample of the rows where they have over `MOST_FITTED` probabilities; `joint` is of all.
+    """
     is_fixed, log_beta = log_beta is not None, log_beta or 0.0
+    n, n_classes = logits.shape
+    fitted = (logits, given, weights)
+    if logits.numel() > MOST_FITTED:
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        fitted = tuple(part[order[: MOST_FITTED // n_classes]] for part in fitted)
+    total = fitted[2].sum().item()
     transition, last = spread_noise(FIRST_RATE, n_classes), -math.inf
     for step in range(MAX_STEPS):
-        proba = (math.exp(log_beta) * z).softmax(dim=1)
-        posterior, log_likelihood, counts = expect(proba, transition, given, weights)
+        counts, log_likelihood, sums = _expect(*fitted, log_beta, transition)
         rate = max(1 - counts.diag().sum().item() / total, 1e-4)
         prior = PSEUDO_ROWS * spread_noise(rate, n_classes)
-        objective = (weights * log_likelihood).sum().item()
+        objective = (fitted[2] @ log_likelihood).item()
         objective += (prior * transition.clamp_min(1e-12).log()).sum().item()
         if step > FEWEST_STEPS and abs(objective - last) < TOLERANCE * total:
             break
         last = objective
         transition = counts + prior
         transition = transition / transition.sum(dim=1, keepdim=True)
-        for _ in range(0 if is_fixed else 2):
-            log_beta = newton_step(log_beta, z, posterior, weights)
+        if not is_fixed:
+            target, *of_prediction = sums.tolist()
+            log_beta = newton_step(log_beta, target, *of_prediction)
+            log_beta = newton_step(log_beta, target, *_moments_of(fitted[0], fitted[2], log_beta))
+    if len(fitted[0]) < n:
+        counts, log_likelihood, _ = _expect(logits, given, weights, log_beta, transition)
     return NoiseModel(
-        logits=logits.double(),
+        logits=logits,
+        given=given,
         temperature=math.exp(-log_beta),
         transition=transition,
-        posterior=posterior,
         log_likelihood=log_likelihood.clamp_min(math.log(1e-12)),
-        joint=counts / total,
+        joint=counts / weights.sum(),
     )
+
+
+def _expect(logits, given, weights, log_beta, transition):
+    """Return what all rows tell of the model, chunk by chunk.
+
+    The counts (C, C), class by label, the log-likelihoods (n,), and the sums (3,) that a step of
+    the temperature takes.
+    """
+    expect, counts = _expectation_of(given), torch.zeros_like(transition)
+    log_likelihood, sums = torch.empty_like(weights), weights.new_zeros(3)
+    for rows in chunks(logits):
+        z, w = centered(logits[rows]), weights[rows]
+        proba = (math.exp(log_beta) * z).softmax(dim=1)
+        posterior, log_likelihood[rows], found = expect(proba, transition, given[rows], w)
+        counts += found
+        sums[0] += w @ (posterior * z).sum(dim=1)
+        sums[1:] += moments(proba, z, w)
+    return counts, log_likelihood, sums
+
+
+def _moments_of(logits, weights, log_beta) -> list[float]:
+    """Return the `moments` of all rows' predictions at a temperature."""
+    sums = weights.new_zeros(2)
+    for rows in chunks(logits):
+        z = centered(logits[rows])
+        sums += moments((math.exp(log_beta) * z).softmax(dim=1), z, weights[rows])
+    return sums.tolist()
+
+
+def _expectation_of(given):
+    """Return the function for class numbers (n,), or for distributions (n, C)."""
+    return _expect_numbers if given.ndim == 1 else _expect_distributions
 
 
 def _expect_numbers(proba, transition, given, weights):
@@ -199,12 +279,13 @@ def _expect_numbers(proba, transition, given, weights):
     joint = proba * transition.T[given]  # (n, C)
     likelihood = joint.sum(dim=1, keepdim=True)
     posterior = joint / likelihood
-    weighted = weights[:, None] * torch.eye(proba.shape[1], dtype=proba.dtype)[given]
-    return posterior, likelihood[:, 0].log(), posterior.T @ weighted
+    of_labels = torch.zeros_like(transition).index_add_(0, given, weights[:, None] * posterior)
+    return posterior, likelihood[:, 0].log(), of_labels.T
 
 
 def _expect_distributions(proba, transition, given, weights):
     """Return the same of distributions (n, C); the posterior is the mean over their labels."""
+    given = given.to(proba)
     likelihood = proba @ transition  # (n, C): of each label
     ratio = given / likelihood
     posterior = proba * (ratio @ transition.T)

@@ -49,10 +49,14 @@ def softmax(logits):
     return at_least_float32(logits).softmax(dim=1)
 
 
-def one_hot(labels, n_classes: int, module: nn.Module) -> Tensor:
-    """Return the table of soft labels to begin with; in float64 for a module in float64."""
+def one_hot(labels, n_classes: int, module: nn.Module, room: int) -> Tensor:
+    """Return the table of soft labels to begin with; in float64 for a module in float64.
+
+    Its memory has `room` for more rows below it, of zeros.
+    """
     is_double = any(p.dtype == torch.float64 for p in module.parameters())
-    targets = torch.zeros(len(labels), n_classes, dtype=torch.float64 if is_double else None)
+    dtype = torch.float64 if is_double else None
+    targets = torch.zeros(len(labels) + room, n_classes, dtype=dtype)[: len(labels)]
     targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
     return targets
 
@@ -178,9 +182,12 @@ class NetRecipe:
             check_logits(self.module, batch, self.n_classes)
         use_channels_last(self.module, batch)
 
-    def criterion(self, data, class_prior: Tensor | None = None) -> SoftTargetLoss:
-        """Return a new table that begins with the given labels of the training data."""
-        targets, given = one_hot(data.labels, self.n_classes, self.module), None
+    def criterion(self, data, class_prior: Tensor | None = None, room: int = 0) -> SoftTargetLoss:
+        """Return a new table that begins with the given labels of the training data.
+
+        `room` is for the rows that its callback will append.
+        """
+        targets, given = one_hot(data.labels, self.n_classes, self.module, room), None
         if data.label_proba is not None:
             targets, given = data.label_proba.to(targets.dtype), torch.from_numpy(data.labels)
         of_table = (data.weights, data.class_weights, class_prior)
@@ -200,9 +207,9 @@ class NetRecipe:
         """Return a net that trains a copy of the network, without what is meant for the user."""
         own = {k: v for k, v in self.params.items() if not k.startswith(NOT_IN_SEARCH)}
         own |= {"iterator_train__shuffle": True, "verbose": 0, **params}
-        return self._net(copy_module(self.module), criterion, callbacks, own)
+        return self._net(copy_module(self.module), criterion, callbacks, own, is_auxiliary=True)
 
-    def _net(self, module, criterion, callbacks, params):
+    def _net(self, module, criterion, callbacks, params, *, is_auxiliary=False):
         if self.clock is not None:
             callbacks = [("sknoisy_clock", self.clock), *callbacks]
         return InnerNet(
@@ -215,6 +222,7 @@ class NetRecipe:
             classes=np.arange(self.n_classes),
             device=str(self.device),
             callbacks=callbacks,
+            is_auxiliary=is_auxiliary,
             **{"callbacks__valid_acc": None, **params},
         )
 

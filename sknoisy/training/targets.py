@@ -11,6 +11,8 @@ from sknoisy.functional import (
     soft_cross_entropy,
 )
 
+ROWS_AT_ONCE = 4096  # of the table: a copy of all would be another table
+
 
 class SoftTargetLoss(nn.Module):
     """Loss against a table of soft labels, looked up by row number.
@@ -95,12 +97,13 @@ class SoftTargetLoss(nn.Module):
 
     def held_out_labels(self, rows: Tensor) -> BatchLabels:
         """Return the labels of held-out rows (B,), some of which may be in no table."""
-        in_table = rows.clamp_min(0)
-        targets = self.targets[in_table].where(rows[:, None] >= 0, self._foreign(rows))
-        weights = self.weights_of(in_table)
-        if weights is not None:
-            weights = weights.where(rows >= 0, weights.new_ones(()))
-        return BatchLabels(targets, weights, lambda: self.as_given(rows))
+        targets = self.targets[rows.clamp_min(0)].where(rows[:, None] >= 0, self._foreign(rows))
+        return BatchLabels(targets, self.held_out_weights(rows), lambda: self.as_given(rows))
+
+    def held_out_weights(self, rows: Tensor) -> Tensor | None:
+        """Return the weights (B,) of such rows, or None where all weigh the same."""
+        weights = self.weights_of(rows.clamp_min(0))
+        return None if weights is None else weights.where(rows >= 0, weights.new_ones(()))
 
     def _foreign(self, rows):
         """Return the labels (B, C) of rows that are in no table; others mean nothing."""
@@ -186,15 +189,30 @@ class SoftTargetLoss(nn.Module):
         """Give rows their given label again, all but the fraction `kept` where it fits least."""
         if kept >= 1:
             return
-        fits = (self.targets[rows] * self.as_given(rows)).sum(dim=1)
+        if self.given_proba is None:
+            fits = self.targets[rows, self.given[rows]]
+        else:
+            parts = rows.split(ROWS_AT_ONCE)
+            fits = torch.cat([(self.targets[r] * self.as_given(r)).sum(dim=1) for r in parts])
         order = rows[fits.argsort()]
         weights = self.sample_weights_of(order)
         is_beyond = weights.cumsum(dim=0) > kept * weights.sum()
         reverted = order[is_beyond | (weights == 0)]
-        self.targets[reverted] = self.as_given(reverted)
+        for part in reverted.split(ROWS_AT_ONCE):
+            self.targets[part] = self.as_given(part)
 
-    def lengthen(self, targets: Tensor) -> None:
-        """Append rows to the table, each of weight 1."""
-        self.targets = torch.cat([self.targets, targets])
+    def lengthen(self, n_rows: int) -> None:
+        """Append rows of zeros to the table, each of weight 1; without a copy where it has room."""
+        table = self.targets
+        n, n_classes = len(table) + n_rows, table.shape[1]
+        end = table.storage_offset() + n * n_classes
+        if table.untyped_storage().nbytes() >= end * table.itemsize:
+            self.targets = table.as_strided((n, n_classes), (n_classes, 1))
+        else:
+            self.targets = torch.cat([table, table.new_zeros(n_rows, n_classes)])
         if self.weights is not None:
-            self.weights = torch.cat([self.weights, self.weights.new_ones(len(targets))])
+            self.weights = torch.cat([self.weights, self.weights.new_ones(n_rows)])
+
+    def forget(self) -> None:
+        """Free the memory of the table, which nothing reads again."""
+        self.targets, self.given_proba = self.targets.new_empty(0, self.targets.shape[1]), None
