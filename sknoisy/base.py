@@ -188,6 +188,7 @@ class NoisyLabelClassifier(
                     ("sknoisy_checkpoint", checkpoint),
                 ],
                 checkpoint=checkpoint,
+                seed=session.seed,
                 train_split=split,
                 max_epochs=max_epochs,
                 compile=self.compile,

@@ -86,18 +86,22 @@ def test_trusted_rows_beside_the_batch_add_their_cross_entropy():
 
 def test_stratified_order_spreads_classes_evenly():
     labels = torch.tensor([0] * 80 + [1] * 20)
-    order = stratified_order(labels)
+    order = stratified_order(labels, np.random.default_rng(0))
     assert sorted(order.tolist()) == list(range(100))
     for stretch in labels[order].split(20):
         assert abs((stretch == 1).sum() - 4) <= 1
 
 
 def test_trusted_batches_leave_no_row_out_and_a_small_set_comes_whole():
-    batches = TrustedBatches(torch.arange(10) % 2, 4)
+    batches = TrustedBatches(torch.arange(10) % 2, 4, np.random.default_rng(0))
     drawn = torch.cat([batches.draw() for _ in range(5)])
     assert sorted(drawn[:10].tolist()) == list(range(10))
     assert sorted(drawn[10:].tolist()) == list(range(10))
-    assert sorted(TrustedBatches(torch.zeros(3), 9).draw().tolist()) == [0, 1, 2]
+    assert sorted(TrustedBatches(torch.zeros(3), 9, np.random.default_rng(0)).draw().tolist()) == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_of_each_class_a_tenth_of_its_rows_stands_in_and_one_at_least():
@@ -209,12 +213,15 @@ def test_the_label_network_turns_labels_to_what_trusted_rows_say(split):
     """Where all given labels are wrong in the same way, trusted rows alone can tell."""
     X, _, true, X_meta, y_meta = split
     wrong = np.where(true == 0, np.where(X[:, 0] > np.median(X[true == 0, 0]), 1, 0), true)
-    params = {"max_epochs": 40, "warmup_epochs": 10, "random_state": 0, "trusted_weight": 0.0}
+    params = {"max_epochs": 40, "warmup_epochs": 10, "trusted_weight": 0.0, "meta_every": 1}
 
     def right(meta_lr):
-        clf = MetaLabelNetClassifier(meta_lr=meta_lr, meta_every=1, **params)
-        clf.fit(X, wrong, meta_X=X_meta, meta_y=y_meta)
-        return (clf.soft_labels_.argmax(1) == true)[wrong != true].mean()
+        found = []
+        for seed in range(2):
+            clf = MetaLabelNetClassifier(meta_lr=meta_lr, random_state=seed, **params)
+            clf.fit(X, wrong, meta_X=X_meta, meta_y=y_meta)
+            found.append((clf.soft_labels_.argmax(1) == true)[wrong != true].mean())
+        return np.mean(found)
 
     assert right(0.02) > right(0.0) + 0.1
 

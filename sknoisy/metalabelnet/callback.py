@@ -158,7 +158,8 @@ class CorrectLabels(RefineLabels):
     def draw_from(self, net, X, labels):
         """Draw batches of the trusted rows, whose labels stand at the table's end."""
         batch_size = net.batch_size if self.trusted_weight else None
-        self.trusted_ = TrustedSet(X, labels, self.first_, self.meta_batch_size, batch_size)
+        sizes = self.meta_batch_size, batch_size
+        self.trusted_ = TrustedSet(X, labels, self.first_, *sizes, self.rng_)
 
     def start_epoch(self, net, epoch):
         """Weigh the trusted rows; after the warm-up, begin the label network."""

@@ -154,7 +154,7 @@ def class_weights(criterion, counted: Tensor, labels: Tensor) -> Tensor | None:
     return weights * counts.sum() / total if total > 0 else None
 
 
-def stratified_order(labels: Tensor) -> Tensor:
+def stratified_order(labels: Tensor, rng: np.random.Generator) -> Tensor:
     """Return a random order of rows (n,) that spreads each class evenly over it.
 
     Any stretch of it then holds the classes in about the proportions of the whole set.
@@ -162,8 +162,8 @@ def stratified_order(labels: Tensor) -> Tensor:
     place = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
-        shuffled = torch.randperm(len(members)) + torch.rand(len(members), dtype=torch.float64)
-        place[members] = shuffled / len(members)
+        shuffled = rng.permutation(len(members)) + rng.random(len(members))
+        place[members] = torch.from_numpy(shuffled / len(members))
     return place.argsort()
 
 
@@ -173,16 +173,17 @@ class TrustedBatches:
     A batch may span two passes, so no row is left out; a set smaller than a batch comes whole.
     """
 
-    def __init__(self, labels: Tensor, size: int):
+    def __init__(self, labels: Tensor, size: int, rng: np.random.Generator):
         self.labels = labels
+        self.rng = rng
         self.size = min(size, len(labels))
         self.fullness = self.size / size
-        self.waiting = stratified_order(labels)
+        self.waiting = stratified_order(labels, rng)
 
     def draw(self) -> Tensor:
         """Return the rows (size,) of the next batch."""
         if len(self.waiting) < self.size:
-            self.waiting = torch.cat([self.waiting, stratified_order(self.labels)])
+            self.waiting = torch.cat([self.waiting, stratified_order(self.labels, self.rng)])
         drawn, self.waiting = self.waiting[: self.size], self.waiting[self.size :]
         return drawn
 
@@ -230,17 +231,27 @@ class TrustedSet:
     batch_size : int or None
         Rows of a training batch, to each of which an eighth as many trusted rows are appended; -1
         for all rows, and then all trusted ones; None appends none.
+    rng : numpy Generator
+        Draws them.
     """
 
-    def __init__(self, X, labels: Tensor, first: int, meta_batch_size: int, batch_size: int | None):
+    def __init__(
+        self,
+        X,
+        labels: Tensor,
+        first: int,
+        meta_batch_size: int,
+        batch_size: int | None,
+        rng: np.random.Generator,
+    ):
         self.data = RowDataset(X, labels.numpy())
         self.labels = labels
         self.first = first
-        self.meta_batches = TrustedBatches(labels, meta_batch_size)
+        self.meta_batches = TrustedBatches(labels, meta_batch_size, rng)
         self.appended = None
         if batch_size is not None:
             size = max(1, batch_size // APPENDED) if batch_size > 0 else len(labels)
-            self.appended = TrustedBatches(labels, size)
+            self.appended = TrustedBatches(labels, size, rng)
 
     def __len__(self):
         return len(self.data)

@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows: two fits in one folder are not detected
     fcntl = None
 
-MAGIC = b"sknoisy checkpoint 1\n"
+MAGIC = b"sknoisy checkpoint 2\n"
 PATTERN = re.compile(r"epoch-\d{6}\.checkpoint(\.\d+\.tmp)?")
 
 
@@ -251,6 +251,7 @@ class Checkpoint(Callback):
             "scaler": None if net.scaler is None else net.scaler.state_dict(),
             "callbacks": {},
             "torch": torch.get_rng_state(),
+            "order": net.rng_.bit_generator.state,
             "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *numbers],
             "cuda": None,
         }
@@ -287,6 +288,7 @@ class Checkpoint(Callback):
         name, keys, *numbers = state["numpy"]
         np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))  # noqa: NPY002
         torch.set_rng_state(state["torch"])
+        net.rng_.bit_generator.state = state["order"]
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], net.device)
 

@@ -189,10 +189,10 @@ class MixNeighbors(LabelCallback):
             return
         X, rows = as_inputs(batch[0], net.device), to_device(batch[1], net.device)
         if phase == "mixup":
-            # On the CPU, in the table's precision: the generator there is the one that fit seeds.
-            alpha = torch.tensor(self.mixup_alpha, dtype=net.criterion_.targets.dtype)
-            weight = torch.distributions.Beta(alpha, alpha).sample()
-            matrix = mixup_matrix(weight.to(X.device), torch.randperm(len(rows), device=X.device))
+            weight = self.rng_.beta(self.mixup_alpha, self.mixup_alpha)
+            weight = torch.tensor(weight, dtype=net.criterion_.targets.dtype, device=X.device)
+            partners = torch.from_numpy(self.rng_.permutation(len(rows)))
+            matrix = mixup_matrix(weight, partners.to(X.device))
         else:
             X, rows, matrix = self.mix_with_neighbors(net, X, rows, self.updates_targets(epoch))
         weights = net.criterion_.weights_of(rows)

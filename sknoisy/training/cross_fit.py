@@ -236,6 +236,7 @@ def _train_plain(recipe, data, held_out, seed, labels):
             ],
             max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
+            seed=seed,
         )
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
@@ -276,6 +277,7 @@ def _train_on(recipe, data, held_out, seed, plain_net, *, labels, begins, prior)
             max_epochs=recipe.max_epochs,
             train_split=partial(_split, held_out),
             checkpoint=go_on,
+            seed=seed,
         )
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:

@@ -182,6 +182,7 @@ class BatchLoader(DataLoader):
         **kwargs,
     ):
         n_samples = len(dataset) if sampler is None else len(sampler)
+        self.is_free = sampler is None and shuffle and generator is None
         if sampler is not None:
             positions = partial(_drawn, sampler, len(dataset))
         elif shuffle:
@@ -200,6 +201,11 @@ class BatchLoader(DataLoader):
             generator=generator,
             **kwargs,
         )
+
+    def draw_by(self, rng: np.random.Generator) -> None:
+        """Shuffle by a generator, unless the user gave another, or a sampler."""
+        if self.is_free:
+            self.batch_sampler.positions = partial(rng.permutation, len(self.dataset))
 
 
 def _drawn(sampler, n_rows):

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -32,6 +33,12 @@ class _BeforeLoss:
         return _BeforeLoss, ()
 
 
+def generator_of(net: NeuralNet) -> np.random.Generator:
+    """Return the generator of a net's order of batches; of a plain skorch net a new one."""
+    own = getattr(net, "rng_", None)
+    return np.random.default_rng(int(torch.randint(2**31, ()))) if own is None else own
+
+
 class LabelCallback(Callback, ABC):
     """Base of the callbacks that write the table of a `SoftTargetLoss`.
 
@@ -51,6 +58,8 @@ class LabelCallback(Callback, ABC):
         Epochs on the given labels, a parameter of each method's callback.
     trusted : object or None
         Rows whose labels are known to be right, which no given label overrules.
+    rng_ : numpy Generator
+        What a method draws by in a fit, beside the order of batches.
     split_ : Split or None
         The rows of the fit, from its first epoch on; None before and after a fit.
     """
@@ -142,6 +151,7 @@ class LabelCallback(Callback, ABC):
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Run `before_loss` before the criterion reads the table."""
+        self.rng_ = generator_of(net)
         self.handle_ = net.criterion_.register_forward_pre_hook(_BeforeLoss(self, net))
         self.start(net, X)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import Callback
@@ -71,14 +72,18 @@ class InnerNet(NeuralNetClassifier):
         into the module are scaled up, so that small ones survive, and the optimizer undoes it.
     checkpoint : Checkpoint or None, default=None
         Where an interrupted fit resumes; one of the callbacks.
+    seed : int or None, default=None
+        Of the order of batches, and of what a method draws beside it. They have a generator of
+        their own: torch's, by which networks draw, moves on differently with each network.
     is_auxiliary : bool, default=False
         Whether it serves another net's fit: nothing reads its soft labels after training.
     """
 
-    def __init__(self, *args, amp=False, checkpoint=None, is_auxiliary=False, **kwargs):
+    def __init__(self, *args, amp=False, checkpoint=None, seed=None, is_auxiliary=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.amp = amp
         self.checkpoint = checkpoint
+        self.seed = seed
         self.is_auxiliary = is_auxiliary
         self.interrupted_ = False
         device = torch.device(self.device).type
@@ -105,6 +110,23 @@ class InnerNet(NeuralNetClassifier):
 
     def check_data(self, X, y):
         """Check nothing: y are row numbers, no classes."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Begin to draw the order of batches."""
+        super().on_train_begin(net, **kwargs)
+        self.rng_ = np.random.default_rng(self.seed)
+
+    def on_train_end(self, net, **kwargs):
+        """Draw no more."""
+        super().on_train_end(net, **kwargs)
+        del self.rng_
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of a dataset, in training in the net's own order."""
+        iterator = super().get_iterator(dataset, training=training)
+        if training:
+            iterator.draw_by(self.rng_)
+        return iterator
 
     def notify(self, method_name, **cb_kwargs):
         """Call a hook of all callbacks; those of the user see class numbers for row numbers."""

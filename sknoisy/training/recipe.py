@@ -197,7 +197,7 @@ class NetRecipe:
     def net(self, criterion, callbacks, **params) -> InnerNet:
         """Return the net that trains the recipe's own network.
 
-        `params` join those of the recipe: ``train_split``, ``verbose`` ...
+        `params` join those of the recipe: ``seed``, ``train_split``, ``verbose`` ...
         """
         own = {"max_epochs": self.max_epochs, "callbacks__valid_loss": None, **self.params}
         callbacks = [("sknoisy_held_out", HeldOutScores()), *callbacks]

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from sknoisy.functional import (
     BatchLabels,
@@ -97,7 +96,7 @@ class SoftTargetLoss(nn.Module):
 
     def held_out_labels(self, rows: Tensor) -> BatchLabels:
         """Return the labels of held-out rows (B,), some of which may be in no table."""
-        targets = self.targets[rows.clamp_min(0)].where(rows[:, None] >= 0, self._foreign(rows))
+        targets = self._with_foreign(self.targets[rows.clamp_min(0)], rows)
         return BatchLabels(targets, self.held_out_weights(rows), lambda: self.as_given(rows))
 
     def held_out_weights(self, rows: Tensor) -> Tensor | None:
@@ -105,9 +104,11 @@ class SoftTargetLoss(nn.Module):
         weights = self.weights_of(rows.clamp_min(0))
         return None if weights is None else weights.where(rows >= 0, weights.new_ones(()))
 
-    def _foreign(self, rows):
-        """Return the labels (B, C) of rows that are in no table; others mean nothing."""
-        return one_hot(-1 - rows.clamp_max(-1), self.targets.shape[1]).to(self.targets)
+    def _with_foreign(self, labels, rows):
+        """Put the labels of rows (B,) that are in no table into those (B, C) of all."""
+        is_foreign = (rows < 0)[:, None]
+        labels.masked_fill_(is_foreign, 0)
+        return labels.scatter_add_(1, (-1 - rows).clamp_min(0)[:, None], is_foreign.to(labels))
 
     def weights_of(self, rows: Tensor) -> Tensor | None:
         """Return the weights (B,) of the rows, or None where all weigh the same."""
@@ -122,7 +123,7 @@ class SoftTargetLoss(nn.Module):
             table.scatter_(1, self.given[known][:, None], is_given[:, None].to(table.dtype))
         else:
             table = self.given_proba[known] * is_given[:, None]
-        return table if (rows >= 0).all() else table.where(rows[:, None] >= 0, self._foreign(rows))
+        return self._with_foreign(table, rows)
 
     def has_label(self, rows: Tensor) -> Tensor:
         """Return whether each of the rows (B,) was given a label."""

@@ -108,6 +108,7 @@ class WarmupSearch:
                 ],
                 max_epochs=limit,
                 train_split=self.train_split or self.hold_out,
+                seed=seed,
             )
             net.fit(self.data.X, np.arange(self.data.X.shape[0]))
         if net.interrupted_:  # nothing is fitted yet that could be kept
