@@ -25,3 +25,16 @@ def read_columns(table, name: str) -> tuple[np.ndarray, list | None]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold numbers, got {error}.") from error
     return numbers, names if names and names != list(range(len(names))) else None
+
+
+def check_numbered(table, classes: np.ndarray, name: str) -> None:
+    """Raise where columns are numbered and classes these numbers as texts, "10" before "2"."""
+    columns = list(getattr(table, "columns", []))
+    texts = [str(column) for column in columns]
+    is_numbered = columns == list(range(len(columns)))
+    if is_numbered and texts != classes.tolist() and set(texts) == set(classes.tolist()):
+        raise ValueError(
+            f"{name} must have columns called by the classes, texts such as"
+            f" {classes.tolist()[:3]}, got numbers, which sort in another order; pass"
+            f" {name}.rename(columns=str)."
+        )
