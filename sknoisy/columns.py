@@ -6,10 +6,11 @@ import numpy as np
 from scipy import sparse
 
 
-def read_columns(table, name: str) -> tuple[np.ndarray, list | None]:
+def read_columns(table, name: str, out="pass probabilities") -> tuple[np.ndarray, list | None]:
     """Return the numbers of a table, in float64 with NaN, and what its columns are called.
 
-    They have no names in an array, nor in a frame whose columns are numbered.
+    They have no names in an array, nor in a frame whose columns are numbered. `out` is the way out
+    of an error.
     """
     pandas = sys.modules.get("pandas")  # whoever has a frame has imported it
     names = list(getattr(table, "columns", []))
@@ -23,7 +24,7 @@ def read_columns(table, name: str) -> tuple[np.ndarray, list | None]:
         else:
             numbers = np.asarray(table, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers, got {error}.") from error
+        raise ValueError(f"{name} must hold numbers, got {error}; {out}.") from error
     return numbers, names if names and names != list(range(len(names))) else None
 
 

@@ -10,6 +10,7 @@ from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
 
 TIE = 1e-9  # sums in another order must not decide
+OF_VOTES = "of votes pass sknoisy.crowd.CrowdLabels(votes).label_proba()"
 NO_LABEL = "a row without any vote is NaN in every column"
 
 
@@ -41,7 +42,7 @@ class LabelProba:
     def read(cls, label_proba, X) -> "LabelProba":
         """Return the `label_proba` of a fit on X, checked."""
         check_order(label_proba, X)
-        table, names = read_columns(label_proba, "label_proba")
+        table, names = read_columns(label_proba, "label_proba", OF_VOTES)
         n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
         if table.ndim != 2 or len(table) != n_samples or table.shape[1] < 2:
             raise ValueError(
@@ -106,7 +107,8 @@ class LabelProba:
         if missing:
             raise ValueError(
                 f"label_proba must have a column for each class of y, got none for {missing[0]!r};"
-                f" its columns are {names.tolist()[:10]}."
+                f" its columns are {names.tolist()[:10]}. Where y has numbers of the classes, as"
+                " of cross_val_predict(method='predict_proba'), pass label_proba.to_numpy()."
             )
         return classes if len(names) == len(classes) else names
 

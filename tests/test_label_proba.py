@@ -1,5 +1,7 @@
 """Soft labels go in: shares of votes, counts, probabilities of a label model."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -9,11 +11,12 @@ import torch
 from conftest import METHODS
 from make_references import Float64Net
 from scipy import sparse
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.crowd import CrowdLabels
 from sknoisy.inputs import read_training_data
 from sknoisy.issues import find_label_issues, label_quality
 from sknoisy.label_proba import LabelProba, most_probable
@@ -134,6 +137,22 @@ def test_numbered_columns_are_not_taken_for_texts_in_another_order():
         find_label_issues(y=y.astype(str), pred_probs=frame)
     by_position = find_label_issues(y=y.astype(str), pred_probs=frame, classes=named.columns)
     assert not by_position["is_label_issue"].any()
+
+
+@pytest.mark.parametrize("given", [CrowdLabels([["a", "b"]] * 2), pd.DataFrame({"u": ["a", "b"]})])
+def test_votes_in_the_place_of_their_shares_are_told_where_to_go(given):
+    with pytest.raises(ValueError, match=r"numbers.*CrowdLabels\(votes\)\.label_proba\(\)"):
+        LabelProba.read(given, np.eye(2))
+
+
+def test_where_y_is_encoded_an_array_is_asked_for(votes):
+    X, shares, true = votes
+    frame, y = pd.DataFrame(shares, columns=list("abc")), np.array(list("abc"))[true]
+    clf = short(ALRClassifier, max_epochs=1, evidence=False)
+    ask = functools.partial(cross_val_predict, clf, X, y, cv=2, method="predict_proba")
+    with pytest.raises(ValueError, match=r"got none for 0;.*pass label_proba\.to_numpy\(\)"):
+        ask(params={"label_proba": frame})
+    assert ask(params={"label_proba": frame.to_numpy()}).shape == shares.shape
 
 
 def test_a_class_that_no_row_has_as_its_label_keeps_its_column(votes):
