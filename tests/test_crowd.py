@@ -348,6 +348,14 @@ def test_the_class_an_annotator_is_bad_at_is_named():
         assert table.iloc[0][["worst_class", "worst_class_voted_as"]].tolist() == ["bee", "ant"]
 
 
+def test_nobody_is_worst_at_a_class_that_no_row_has():
+    classes = np.arange(4)
+    crowd = CrowdLabels(VOTES, classes=classes, missing=-1)
+    rest = np.column_stack([0.999 * PROBA, np.full(len(PROBA), 0.001)])
+    worst = CrowdLabels(VOTES, missing=-1).annotators(PROBA)["worst_class"]
+    assert crowd.annotators(rest)["worst_class"].to_dict() == worst.to_dict()
+
+
 def test_without_pandas_arrays(monkeypatch, crowd):
     frames = crowd.annotators(), crowd.consensus(), crowd.label_proba()
     monkeypatch.setitem(sys.modules, "pandas", None)
