@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader
 
+from sknoisy.columns import check_numbered
 from sknoisy.label_proba import LabelProba
 from sknoisy.labels import read_labels
 from sknoisy.networks.mlp import MLP
@@ -159,6 +160,8 @@ def read_training_data(estimator, X, y, sample_weight, label_proba=None) -> Trai
     classes = LabelEncoder().fit(y).classes_
     has_label = None
     if soft is not None:
+        check_numbered(label_proba, classes, "label_proba")
+        soft = soft.named_as(classes)  # texts sort in another order than numbers
         classes, has_label = soft.classes_with(classes), soft.has_label
     if len(classes) < 2:
         raise ValueError(f"y must have at least 2 classes, got 1 class: {classes.tolist()[0]!r}.")

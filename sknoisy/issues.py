@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sknoisy.columns import read_columns
+from sknoisy.columns import check_numbered, read_columns
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex
@@ -298,27 +298,31 @@ def _labels(labels, name):
     return labels
 
 
-def read_probabilities(pred_probs, y, classes):
+def read_probabilities(pred_probs, y, classes, name="pred_probs"):
     """Return probabilities (n, C), checked, and the classes of their columns."""
-    proba, names = read_columns(pred_probs, "pred_probs")
+    proba, names = read_columns(pred_probs, name)
     if names is not None:
-        if classes is not None and sorted(names) != sorted(np.asarray(classes).tolist()):
-            raise ValueError(f"pred_probs must have the columns of classes, got {names[:10]}.")
+        if classes is not None and set(names) != set(np.asarray(classes).tolist()):
+            raise ValueError(
+                f"{name} must have the columns of classes, {np.asarray(classes).tolist()[:10]},"
+                f" got {names[:10]}."
+            )
         classes = names
     classes = np.unique(y) if classes is None else _labels(classes, "classes")
     if len(np.unique(classes)) < len(classes):
         raise ValueError(f"classes must differ from each other, got {classes.tolist()[:10]}.")
     if proba.ndim != 2 or proba.shape[1] != len(classes):
         raise ValueError(
-            f"pred_probs must have shape (n_samples, n_classes), a column for each class, got"
+            f"{name} must have shape (n_samples, n_classes), a column for each class, got"
             f" {proba.shape} and {len(classes)} classes: {classes[:10].tolist()}; pass classes,"
             " the labels of its columns."
         )
+    check_numbered(pred_probs, classes, name)
     total = proba.sum(axis=1)
     bad = np.flatnonzero(~(np.isfinite(total) & (proba.min(axis=1) >= 0) & (abs(total - 1) < 0.01)))
     if len(bad):
         raise ValueError(
-            f"pred_probs must hold probabilities, rows that sum to 1, got"
+            f"{name} must hold probabilities, rows that sum to 1, got"
             f" {proba[bad[0]][:10].tolist()} in row {bad[0]}."
         )
     return proba, classes

@@ -1,5 +1,6 @@
 """Several labels a row: shares of votes, counts, or the probabilities of a label model."""
 
+import re
 import sys
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
 
 TIE = 1e-9  # sums in another order must not decide
+OF_VOTES = "of votes pass sknoisy.crowd.CrowdLabels(votes).label_proba()"
 NO_LABEL = "a row without any vote is NaN in every column"
 
 
@@ -40,7 +42,7 @@ class LabelProba:
     def read(cls, label_proba, X) -> "LabelProba":
         """Return the `label_proba` of a fit on X, checked."""
         check_order(label_proba, X)
-        table, names = read_columns(label_proba, "label_proba")
+        table, names = read_columns(label_proba, "label_proba", OF_VOTES)
         n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
         if table.ndim != 2 or len(table) != n_samples or table.shape[1] < 2:
             raise ValueError(
@@ -51,12 +53,23 @@ class LabelProba:
         table = normalized(table)
         if names is None:
             return cls(table, None)
-        names = read_labels(names, "the columns of label_proba")
+        return cls.by_name(table, read_labels(names, "the columns of label_proba"))
+
+    @classmethod
+    def by_name(cls, table, names) -> "LabelProba":
+        """Return a table with its columns in the order of their names (n_classes,)."""
         order = np.argsort(names, kind="stable")
         names = names[order]
         if (names[1:] == names[:-1]).any():
             raise ValueError(f"label_proba must have a column a class, got {names.tolist()[:10]}.")
         return cls(table[:, order], names)
+
+    def named_as(self, classes: np.ndarray) -> "LabelProba":
+        """Return it with names of the type of the classes of y: polars has no other than texts."""
+        if self.names is None or self.names.dtype.kind != "U" or classes.dtype.kind not in "iub":
+            return self
+        values = numbers_of(self.names.tolist(), classes)
+        return self if values is None else LabelProba.by_name(self.table, np.array(values))
 
     @property
     def has_label(self) -> np.ndarray:
@@ -90,16 +103,23 @@ class LabelProba:
                 f" {len(classes)} classes, {classes.tolist()[:10]}; pass a frame whose columns are"
                 " the classes."
             )
-        if names.dtype.kind == "U" and classes.dtype.kind in "iub":  # polars has no other names
-            numbers = dict(zip(classes.astype(str), classes, strict=True))
-            names = np.array([numbers.get(name, name) for name in names.tolist()])
         missing = [label for label in classes.tolist() if label not in names.tolist()]
         if missing:
             raise ValueError(
                 f"label_proba must have a column for each class of y, got none for {missing[0]!r};"
-                f" its columns are {names.tolist()[:10]}."
+                f" its columns are {names.tolist()[:10]}. Where y has numbers of the classes, as"
+                " of cross_val_predict(method='predict_proba'), pass label_proba.to_numpy()."
             )
         return classes if len(names) == len(classes) else names
+
+
+def numbers_of(names: list, classes: np.ndarray) -> list | None:
+    """Return what texts are as labels of the type of `classes`, None where some are none."""
+    if classes.dtype.kind == "b":
+        values = {str(value): value for value in (False, True)}
+        return [values[name] for name in names] if values.keys() >= set(names) else None
+    are_whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
+    return list(map(int, names)) if are_whole else None
 
 
 def check_order(label_proba, X) -> None:

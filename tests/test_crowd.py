@@ -289,6 +289,12 @@ def test_numbers_in_every_form(votes):
     np.testing.assert_array_equal(crowd.label_proba(), [[0.5, 0.5], [0, 1], [1, 0]])
 
 
+def test_categories_that_are_integers_may_be_missing():
+    votes = pd.DataFrame({"a": pd.Categorical([1, None]), "b": pd.Categorical([2, 1])})
+    expected = CrowdLabels([[1, 2], [None, 1]]).label_proba()
+    pd.testing.assert_frame_equal(CrowdLabels(votes).label_proba(), expected)
+
+
 def test_booleans_stay_booleans():
     crowd = CrowdLabels(pd.DataFrame({"x": [True, None], "y": [False, False]}))
     assert crowd.classes.tolist() == [False, True]
@@ -342,6 +348,14 @@ def test_the_class_an_annotator_is_bad_at_is_named():
         assert table.iloc[0][["worst_class", "worst_class_voted_as"]].tolist() == ["bee", "ant"]
 
 
+def test_nobody_is_worst_at_a_class_that_no_row_has():
+    classes = np.arange(4)
+    crowd = CrowdLabels(VOTES, classes=classes, missing=-1)
+    rest = np.column_stack([0.999 * PROBA, np.full(len(PROBA), 0.001)])
+    worst = CrowdLabels(VOTES, missing=-1).annotators(PROBA)["worst_class"]
+    assert crowd.annotators(rest)["worst_class"].to_dict() == worst.to_dict()
+
+
 def test_without_pandas_arrays(monkeypatch, crowd):
     frames = crowd.annotators(), crowd.consensus(), crowd.label_proba()
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -374,9 +388,20 @@ def test_columns_of_a_frame_of_probabilities_are_matched_by_their_names():
         ([[None, np.nan]], {}, "must hold a vote, got none"),
         ([[-1, -1]], {"missing": -1}, "must hold a vote, got none"),
         ([["a", 1]], {}, "votes must hold labels of one type.*number and text"),
-        ([[0.5, 1]], {}, "numbers only whole ones, got 0.5; probabilities .* label_proba"),
+        ([[0.5, 1]], {}, "numbers only whole ones .*got 0.5; probabilities .* label_proba"),
         ([[0, 2]], {"classes": [0, 1]}, r"votes must hold labels of classes, got 2; .*\[0, 1\]"),
         ([["a", "b"]], {"classes": [0, 1]}, "votes must hold labels of classes, got 'a'"),
+        ([[1e30, 1]], {}, r"whole ones up to 2 \*\* 53, got 1e\+30"),
+        (
+            pd.DataFrame({"a": [[0], [1, 1]]}),
+            {},
+            r"one label a cell, got \[0\]; give each",
+        ),
+        ([[0, 1]], {"classes": 2}, "classes must hold all labels.*got 2"),
+        ([[0, 1]], {"classes": []}, r"classes must hold all labels.*got \[\]"),
+        ([[-1, 1]], {"missing": "-1"}, r"missing must be one label.*such as \[-1, 1\], got '-1'"),
+        ([["-1", "a"]], {"missing": -1}, "missing must be one label, .*type of the votes.* got -1"),
+        ([[-1, 1]], {"missing": [-1, -2]}, r"missing must be one label.*got \[-1, -2\]"),
     ],
 )
 def test_wrong_votes_are_named(votes, arguments, message):
@@ -406,7 +431,7 @@ def test_wrong_triples_are_named(triples, index, message):
     ("by", "message"),
     [
         ("majority", "by must be 'shares', 'dawid_skene', .* got 'majority'"),
-        (PROBA[:, :2], r"got \(300, 2\) and 3 classes"),
+        (PROBA[:, :2], r"by must .*got \(300, 2\) and 3 classes"),
         (PROBA[:9], "a row for each row of votes, got 9 and 300 rows"),
         (PROBA * 2, "rows that sum to 1"),
         (pd.DataFrame(PROBA, columns=list("abc")), "columns of classes"),

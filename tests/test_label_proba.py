@@ -1,5 +1,7 @@
 """Soft labels go in: shares of votes, counts, probabilities of a label model."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -9,12 +11,14 @@ import torch
 from conftest import METHODS
 from make_references import Float64Net
 from scipy import sparse
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.issues import label_quality
+from sknoisy.crowd import CrowdLabels
+from sknoisy.inputs import read_training_data
+from sknoisy.issues import find_label_issues, label_quality
 from sknoisy.label_proba import LabelProba, most_probable
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.targets import SoftTargetLoss
@@ -107,6 +111,48 @@ def test_the_columns_of_a_frame_are_the_classes_in_any_order(votes):
     assert clf.score(X, names[true]) > 0.85
     numbered = short(ALRClassifier, max_epochs=30).fit(X, label_proba=shares)
     np.testing.assert_array_equal(clf.predict_proba(X), numbered.predict_proba(X))
+
+
+@pytest.mark.parametrize("frame", [pl.DataFrame, pd.DataFrame])
+def test_columns_called_by_texts_of_numbers_are_these_numbers(frame):
+    """Texts sort "10" before "2"."""
+    y = np.arange(48) % 12
+    table = 0.9 * np.eye(13)[y] + 0.1 / 13
+    data = read_training_data(
+        ALRClassifier(), y[:, None], y, None, frame({str(k): table[:, k] for k in range(13)})
+    )
+    assert data.classes.tolist() == list(range(13))
+    np.testing.assert_allclose(data.label_proba, table)
+
+
+def test_numbered_columns_are_not_taken_for_texts_in_another_order():
+    y = np.arange(48) % 12
+    frame = pd.DataFrame(0.9 * np.eye(12)[y] + 0.1 / 12)
+    with pytest.raises(ValueError, match=r"label_proba must .* called by the classes.*columns=str"):
+        read_training_data(ALRClassifier(), y[:, None], y.astype(str), None, frame)
+    named = frame.rename(columns=str)
+    data = read_training_data(ALRClassifier(), y[:, None], y.astype(str), None, named)
+    np.testing.assert_allclose(data.label_proba, named[data.classes])
+    with pytest.raises(ValueError, match=r"pred_probs must have columns called by the classes"):
+        find_label_issues(y=y.astype(str), pred_probs=frame)
+    by_position = find_label_issues(y=y.astype(str), pred_probs=frame, classes=named.columns)
+    assert not by_position["is_label_issue"].any()
+
+
+@pytest.mark.parametrize("given", [CrowdLabels([["a", "b"]] * 2), pd.DataFrame({"u": ["a", "b"]})])
+def test_votes_in_the_place_of_their_shares_are_told_where_to_go(given):
+    with pytest.raises(ValueError, match=r"numbers.*CrowdLabels\(votes\)\.label_proba\(\)"):
+        LabelProba.read(given, np.eye(2))
+
+
+def test_where_y_is_encoded_an_array_is_asked_for(votes):
+    X, shares, true = votes
+    frame, y = pd.DataFrame(shares, columns=list("abc")), np.array(list("abc"))[true]
+    clf = short(ALRClassifier, max_epochs=1, evidence=False)
+    ask = functools.partial(cross_val_predict, clf, X, y, cv=2, method="predict_proba")
+    with pytest.raises(ValueError, match=r"got none for 0;.*pass label_proba\.to_numpy\(\)"):
+        ask(params={"label_proba": frame})
+    assert ask(params={"label_proba": frame.to_numpy()}).shape == shares.shape
 
 
 def test_a_class_that_no_row_has_as_its_label_keeps_its_column(votes):

@@ -169,6 +169,16 @@ def test_classes_that_are_characters_are_their_own_keys(tmp_path, browser):
     assert page.decisions() == dict(zip(table["row"][:2], ["7", "x"], strict=True))
 
 
+def test_no_key_is_the_name_of_another_class(tmp_path, browser):
+    names = [str(k) for k in range(12)]
+    path, table, _ = write(tmp_path, names=names)
+    page = Page(browser, path).press(*"109ab")
+    assert page.decisions() == dict(zip(table["row"][:5], ["1", "0", "9", "10", "11"], strict=True))
+    path, table, _ = write(tmp_path, names=["A", "a", "b"])
+    page = Page(browser, path).press(*"ab2")
+    assert page.decisions() == dict(zip(table["row"][:2], ["b", "a"], strict=True))
+
+
 def test_a_class_among_many_is_found_by_its_name(tmp_path, browser):
     names = [f"class {k:02d}" for k in range(100)]
     path, table, _ = write(tmp_path, 100, names)

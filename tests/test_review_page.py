@@ -189,11 +189,17 @@ def test_columns_of_arrays_are_numbered_or_named(write):
     assert write(X, text=texts, columns=["a", "b"])[1]["columns"] == ["a", "b"]
 
 
-@pytest.mark.parametrize("kind", [list, np.array, pd.Series, pl.Series])
+def as_objects(values):
+    return np.array(values, dtype=object)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, as_objects, pd.Series, pl.Series])
 def test_texts_are_known_by_their_type(write, kind):
-    texts = kind([f"<b>{k}</b>" for k in range(N)])
-    table, page = write(texts)
-    assert rows_of(page, "text") == [f"<b>{k}</b>" for k in table["row"]]
+    texts = [f"<b>{k}</b>" for k in range(N)]
+    if kind is not np.array:
+        texts[0] = None
+    table, page = write(kind(texts))
+    assert rows_of(page, "text") == [texts[k] or "" for k in table["row"]]
 
 
 def test_a_text_that_is_missing_is_empty(write):
@@ -284,6 +290,11 @@ def test_a_page_is_known_by_its_labels_and_rows(write):
         ({"X": pd.DataFrame(np.eye(N)), "text": "body"}, "'body'; X is a frame with columns"),
         ({"X": pd.DataFrame(np.eye(N)), "columns": ["a"]}, "columns of X, got 'a'"),
         ({"columns": ["a"]}, "columns must name the 60 columns of X, got 1 names"),
+        (
+            {"X": pd.DataFrame({"age": range(N)}), "columns": "age"},
+            r"a list .*'age'; put it in \[\]",
+        ),
+        ({"X": np.arange(N)}, r"table or hold texts or images to be shown, got shape \(60,\)"),
         ({"X": csr_matrix(np.eye(N))}, "got a sparse matrix; pass text="),
         ({"X": np.zeros((N, 4, 4, 7))}, "images with 1 or 3 channels"),
         ({"rows": "worst"}, "rows must be one of .*, or an array of row numbers, got 'worst'"),
@@ -302,3 +313,8 @@ def test_wrong_arguments_are_named(tmp_path, params, message):
     with pytest.raises(ValueError, match=message):
         write_page(path=tmp_path / "review.html", **params)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_holds_rows_and_is_no_set_of_them_is_refused_as_in_fit(tmp_path):
+    with pytest.raises(TypeError, match="X must be an array.*got dict; pass one array"):
+        write_page(path=tmp_path / "review.html", X={"a": np.eye(N)}, **JUDGED)

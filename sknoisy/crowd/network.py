@@ -14,7 +14,7 @@ def network_probabilities(by, classes, n_rows, row_index) -> np.ndarray:
     if hasattr(by, "fit"):
         proba, found, index = _of_estimator(by)
     else:
-        proba, found = read_probabilities(by, None, classes)
+        proba, found = read_probabilities(by, None, classes, "by")
         index = RowIndex.of(by)
     if not np.array_equal(np.sort(found), classes):
         raise ValueError(

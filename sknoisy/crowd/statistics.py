@@ -11,7 +11,9 @@ def annotator_columns(votes, proba, classes, names) -> dict:
     n_votes = np.bincount(votes.annotators, minlength=votes.n_annotators)
     consensus = consensus_of(proba)
     matrices = confusion_matrices(vote_counts(votes, proba))  # (A, C, C)
-    worst = matrices.diagonal(axis1=1, axis2=2).argmin(axis=1)
+    # A network gives a class without rows some probability, of rows that are other classes'.
+    is_class = np.isin(np.arange(len(classes)), consensus)
+    worst = np.where(is_class, matrices.diagonal(axis1=1, axis2=2), np.inf).argmin(axis=1)
     of_worst = matrices[np.arange(votes.n_annotators), worst]  # (A, C)
     of_worst[np.arange(votes.n_annotators), worst] = -1
     quality = _mean_of(votes, proba[votes.rows, votes.labels], n_votes)

@@ -6,7 +6,9 @@ from numbers import Integral
 import numpy as np
 
 from sknoisy.issues import class_numbers
-from sknoisy.labels import label_is_missing, read_labels
+from sknoisy.labels import NESTED, label_is_missing, read_labels
+
+EXACT = 2**53  # floats tell whole numbers apart up to here
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def _cells(values):
     """Return an array; of a list one of objects, since numpy would make text of 1 beside "a"."""
     if hasattr(values, "detach"):  # a tensor, perhaps of another device
         return values.detach().cpu().numpy()
+    if hasattr(values, "columns") and "category" in map(str, values.dtypes):
+        values = values.astype(object)  # numpy would make numbers of integers that are missing
     if not isinstance(values, list | tuple):
         return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     try:
@@ -81,31 +85,56 @@ def _is_vote(cells, missing):
         is_vote = np.asarray(cells == cells)  # NaN and NaT are unequal to themselves
     is_vote &= ~np.ma.getmaskarray(cells)
     if missing is not None and not label_is_missing(missing):
-        is_vote[is_vote] = np.asarray(cells)[is_vote] != missing
+        found = np.asarray(cells)[is_vote]
+        _check_missing(missing, found)
+        is_vote[is_vote] = found != missing
     return is_vote
+
+
+def _check_missing(missing, cells):
+    """Raise unless a value may be equal to one of the cells (m,)."""
+    are_texts = {isinstance(cell, str) for cell in (cells if cells.dtype == object else cells[:1])}
+    if isinstance(missing, NESTED) or (are_texts and isinstance(missing, str) not in are_texts):
+        raise ValueError(
+            f"missing must be one label, of the type of the votes, such as {cells[:3].tolist()},"
+            f" got {missing!r}."
+        )
 
 
 def _read_labels(labels, classes):
     """Return votes (m,) as numbers of classes, and the classes, sorted."""
     if len(labels) == 0:
         raise ValueError("votes must hold a vote, got none: all are missing, or equal to missing.")
-    labels = _whole(read_labels(np.asarray(labels), "votes"))
+    if labels.dtype == object:
+        _refuse_nested(labels)
+    labels = _whole(read_labels(np.asarray(labels), "votes"), "votes")
     if classes is None:
         classes, numbers = np.unique(labels, return_inverse=True)
         return numbers, classes
-    classes = np.unique(_whole(read_labels(classes, "classes")))
+    if np.size(classes) == 0 or np.ndim(classes) != 1:
+        raise ValueError(f"classes must hold all labels, such as ['ham', 'spam'], got {classes!r}.")
+    classes = np.unique(_whole(read_labels(classes, "classes"), "classes"))
     return class_numbers(labels, classes, "votes"), classes
 
 
-def _whole(labels):
+def _refuse_nested(labels):
+    for label in labels:
+        if isinstance(label, NESTED):
+            raise ValueError(
+                f"votes must hold one label a cell, got {label!r}; give each annotator a column."
+            )
+
+
+def _whole(labels, name):
     """Return floats as integers: pandas makes floats of integers where some are missing."""
     if labels.dtype.kind != "f":
         return labels
-    is_whole = np.isfinite(labels) & (labels == np.rint(labels))
+    labels = labels.astype(np.float64)
+    is_whole = (abs(labels) <= EXACT) & (labels == np.rint(labels))
     if not is_whole.all():
         raise ValueError(
-            f"votes must hold labels, numbers only whole ones, got {labels[~is_whole][0]};"
-            " probabilities of the classes go to fit as label_proba."
+            f"{name} must hold labels, numbers only whole ones up to 2 ** 53, got"
+            f" {labels[~is_whole][0]}; probabilities of the classes go to fit as label_proba."
         )
     return labels.astype(np.int64)
 

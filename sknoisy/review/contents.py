@@ -2,13 +2,13 @@
 
 import base64
 from io import BytesIO
-from numbers import Real
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from sknoisy.labels import MISSING_TYPES
+from sknoisy.inputs import refuse_containers
+from sknoisy.labels import label_is_missing
 from sknoisy.pictures import as_bytes, picture_of
 
 LARGEST = 320  # pixels of a side
@@ -55,6 +55,7 @@ def row_contents(X, rows, n_samples, text, images, columns):
 
 def _sources(X, text, images):
     """Return the table, the texts and the images that a page shows, None for those it does not."""
+    refuse_containers(X)
     if X is None and text is None and images is None:
         raise ValueError("X must be given, or text or images, got none: a page shows rows.")
     if isinstance(text, str):
@@ -76,13 +77,12 @@ def _check_length(value, n_samples, name):
 
 
 def _is_texts(X) -> bool:
-    """Return whether X is a list, an array or a series of texts."""
-    if isinstance(X, list | tuple) and X:
-        return isinstance(X[0], str)
-    dtype = str(getattr(X, "dtype", ""))
-    if getattr(X, "ndim", 1) != 1 or hasattr(X, "columns") or not dtype or not len(X):
-        return False
-    return isinstance(np.asarray(X, dtype=object)[0], str)
+    """Return whether X is a list, an array or a series of texts, the first ones may be missing."""
+    if not isinstance(X, list | tuple):
+        if getattr(X, "ndim", 1) != 1 or hasattr(X, "columns") or not hasattr(X, "dtype"):
+            return False
+        X = np.asarray(X, dtype=object)
+    return isinstance(next((value for value in X if not label_is_missing(value)), None), str)
 
 
 def _is_images(X) -> bool:
@@ -124,6 +124,8 @@ def _table_cells(X, rows, columns):
 
 def _frame_values(X, rows, columns):
     """Return names of columns of a frame, and their values."""
+    if isinstance(columns, str):
+        raise ValueError(f"columns must be a list of columns of X, got {columns!r}; put it in [].")
     names = list(X.columns) if columns is None else list(columns)
     missing = [name for name in names if name not in list(X.columns)]
     if missing:
@@ -138,6 +140,11 @@ def _frame_values(X, rows, columns):
 def _array_values(X, rows, columns):
     """Return names or numbers of the columns of an array, and their values."""
     X = np.asarray(X)
+    if X.ndim != 2:
+        raise ValueError(
+            f"X must be a table or hold texts or images to be shown, got shape {X.shape}; pass"
+            " text=, or X of shape (n_samples, n_columns)."
+        )
     if columns is None:
         columns = range(X.shape[1])
     elif len(columns) not in (0, X.shape[1]):
@@ -149,7 +156,7 @@ def _array_values(X, rows, columns):
 
 def _cell(value) -> str:
     """Return the text of a value, numbers to six digits."""
-    if type(value).__name__ in MISSING_TYPES or (isinstance(value, Real) and value != value):
+    if label_is_missing(value):
         return ""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}"

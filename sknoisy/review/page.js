@@ -219,10 +219,13 @@ function showProgress() {
 
 // Classes: a button each, and keys for the first of them.
 
+// A class of one character is chosen by it: no key is the name of another class.
 function keysOf() {
-  const own = classes.map((name) => name.toLowerCase());
-  const areKeys = own.every((name) => name.length === 1 && CHOICES.includes(name));
-  return areKeys && new Set(own).size === own.length ? own : [...CHOICES];
+  const names = classes.map((name) => name.toLowerCase());
+  const others = [...CHOICES].filter((key) => !names.includes(key));
+  const isKey = (name) =>
+    CHOICES.includes(name) && name.length === 1 && names.indexOf(name) === names.lastIndexOf(name);
+  return names.map((name) => (isKey(name) ? name : others.shift()));
 }
 
 const keys = keysOf();
