@@ -34,6 +34,7 @@ from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.outcome import warn_of_outcome
 from sknoisy.training.progress import FitClock
+from sknoisy.training.ranks import ALONE, joined
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
 from sknoisy.training.user_callbacks import borrowed
@@ -69,6 +70,7 @@ class NoisyLabelClassifier(
         device,
         amp,
         compile,
+        distributed,
         verbose,
         random_state,
         checkpoint_dir,
@@ -89,6 +91,7 @@ class NoisyLabelClassifier(
         self.device = device
         self.amp = amp
         self.compile = compile
+        self.distributed = distributed
         self.verbose = verbose
         self.random_state = random_state
         self.checkpoint_dir = checkpoint_dir
@@ -147,9 +150,14 @@ class NoisyLabelClassifier(
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, *, label_proba=None, **fit_params):
-        check_training_params(self)
-        with FitSession(self, X, y) as session, borrowed(self.callbacks) as callbacks:
+        with joined(self.distributed) as ranks:
+            check_training_params(self)
             self._check_params()
+            return self._train(ranks, X, y, sample_weight, label_proba, fit_params)
+
+    def _train(self, ranks, X, y, sample_weight, label_proba, fit_params):
+        session = FitSession(self, X, y, ranks)
+        with session, borrowed(self.callbacks) as callbacks:
             data = read_training_data(self, X, y, sample_weight, label_proba)
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X, X)
             self._row_index = RowIndex.of(X, y, label_proba)
@@ -157,10 +165,13 @@ class NoisyLabelClassifier(
             fingerprint = session.fingerprint(data)
             recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
             recipe.lay_out(data.X)
+            ranks.share_state(recipe.module)
             is_gathered = self.evidence and session.evidence is None and can_cross_fit(data, recipe)
             has_bar = session.sklearn_callbacks.context is not None
             clock = FitClock.of(self, recipe.max_epochs, is_gathered, has_bar)
-            recipe = replace(recipe, clock=clock)
+            if ranks.rank:
+                clock.verbose = clock.is_silent = False
+            recipe = replace(recipe, clock=clock, ranks=ranks)
             split = None
             if self.train_split is not None:
                 of_fit = self._row_format, data.classes, builds_network(self), num_workers(self)
@@ -192,10 +203,11 @@ class NoisyLabelClassifier(
                 train_split=split,
                 max_epochs=max_epochs,
                 compile=self.compile,
-                verbose=self.verbose,
+                verbose=0 if ranks.rank else self.verbose,
             )
             # skorch sees row numbers as y; the criterion owns the labels.
             self.net_ = net.fit(data.X, np.arange(data.X.shape[0]))
+            net.ranks = ALONE  # predictions are each process's own
             forget_graphs(net.module_.eval())
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt

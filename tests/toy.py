@@ -65,14 +65,14 @@ class ToyClassifier(NoisyLabelClassifier):
         self, module=None, *, momentum=0.7, strength=3.0, warmup_epochs="auto", class_weight=None,
         optimizer=torch.optim.AdamW, lr=0.001, max_epochs="auto", batch_size=128,
         train_split=None, evidence=True, calibrate=True, callbacks=None, augment=None,
-        device="cpu", amp=False, compile=False, verbose=0, random_state=None, checkpoint_dir=None,
-        **skorch_params,
+        device="cpu", amp=False, compile=False, distributed=False, verbose=0, random_state=None,
+        checkpoint_dir=None, **skorch_params,
     ):  # fmt: skip
         super().__init__(
             module, class_weight=class_weight, optimizer=optimizer, lr=lr, max_epochs=max_epochs,
             batch_size=batch_size, train_split=train_split, evidence=evidence, calibrate=calibrate,
             callbacks=callbacks, augment=augment, device=device, amp=amp, compile=compile,
-            verbose=verbose, random_state=random_state, checkpoint_dir=checkpoint_dir,
+            distributed=distributed, verbose=verbose, random_state=random_state, checkpoint_dir=checkpoint_dir,
             skorch_params=skorch_params,
         )  # fmt: skip
         self.momentum = momentum

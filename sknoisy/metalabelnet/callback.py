@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 from skorch.utils import to_device
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from sknoisy.functional import blend
@@ -38,6 +38,7 @@ from sknoisy.metalabelnet.trusted import (
     selected_at_most,
 )
 from sknoisy.training.features import find_feature_layer, preserved, unwrap
+from sknoisy.training.label_callback import ranks_of
 from sknoisy.training.net import as_inputs
 from sknoisy.training.refine_labels import RefineLabels, refinement_loss
 from sknoisy.training.targets import ROWS_AT_ONCE
@@ -100,6 +101,12 @@ class CorrectLabels(RefineLabels):
         """Return the callback that scores the trusted rows."""
         return [("sknoisy_meta_score", ScoreTrusted())]
 
+    @property
+    def n_beside(self):
+        """Number of trusted rows that are appended to each training batch, of all processes."""
+        is_beside = self.trusted_ is not None and self.trusted_.appended is not None
+        return self.trusted_.appended.size if is_beside else 0
+
     def room(self, data):
         """Return how many rows without a label there are, trusted ones, and those that stand in."""
         counts = np.bincount(data.labels, minlength=data.n_classes)
@@ -112,7 +119,7 @@ class CorrectLabels(RefineLabels):
     def loss_at(self, epoch):
         """Cross-entropy in the warm-up, then the method's loss; plus that of trusted rows."""
         if epoch <= self.warmup_epochs:
-            loss = given_labels_loss
+            loss = partial(given_labels_loss, count=self.count_labels)
         elif self.labels == "refined":
             loss = partial(refinement_loss, entropy_weight=self.entropy_weight)
         else:
@@ -126,13 +133,33 @@ class CorrectLabels(RefineLabels):
             loss=loss,
             n_trusted=self.trusted_.n_appended,
             trusted_weight=self.trusted_weight * self.trusted_.fullness[1],
+            share=self.share_of_trusted,
             class_weights=self.class_weights_,
         )
+
+    def share_of_trusted(self) -> float:
+        """Return what this process's trusted rows weigh beside its part of the batch."""
+        if self.ranks_.size == 1:
+            return 1.0
+        return self.ranks_.share(self.trusted_.appended.size) / self.ranks_.share(self.n_rows_)
+
+    def count_labels(self, n_labels: Tensor) -> Tensor:
+        """Return by what a sum of losses is divided, `n_labels` in this process's part.
+
+        The number of labels in the whole batch, times the share that multiplies the loss later.
+        """
+        if self.ranks_.size == 1:
+            return n_labels.clamp_min(1)
+        counts = self.ranks_.counts(self.n_rows_)
+        total = n_labels * counts
+        self.ranks_.sum_([total])
+        return total.clamp_min(1) * self.ranks_.share(self.n_rows_) / counts
 
     def start(self, net, X):
         """Lengthen the table: rows without a given label, trusted rows, those that stand in."""
         criterion, table = net.criterion_, net.criterion_.targets
         vars(self).update(dict.fromkeys(self.fitted))
+        self.ranks_, self.n_rows_ = ranks_of(net), 0
         n_classes, self.first_ = table.shape[1], X.shape[0]
         self.layer_ = find_feature_layer(unwrap(net.module_), self.feature_layer)
         warn_if_linear(unwrap(net.module_), self.layer_)
@@ -159,7 +186,7 @@ class CorrectLabels(RefineLabels):
         """Draw batches of the trusted rows, whose labels stand at the table's end."""
         batch_size = net.batch_size if self.trusted_weight else None
         sizes = self.meta_batch_size, batch_size
-        self.trusted_ = TrustedSet(X, labels, self.first_, *sizes, self.rng_)
+        self.trusted_ = TrustedSet(X, labels, self.first_, *sizes, self.rng_, self.ranks_)
 
     def start_epoch(self, net, epoch):
         """Weigh the trusted rows; after the warm-up, begin the label network."""
@@ -217,7 +244,8 @@ class CorrectLabels(RefineLabels):
 
     def begin_label_network(self, net, features):
         """Make the label network, and its optimizer."""
-        linear = new_linear(features, net.criterion_.targets, is_random=self.labels == "generated")
+        is_random = self.labels == "generated"
+        linear = new_linear(features, net.criterion_.targets, self.rng_, is_random=is_random)
         self.label_network_ = LabelNetwork(features, linear)
         fullness = 1.0 if self.trusted_ is None else self.trusted_.fullness[0]
         self.label_optimizer_ = torch.optim.Adam(
@@ -229,7 +257,7 @@ class CorrectLabels(RefineLabels):
 
         That takes a forward pass of its own: its graph is gone when the real step's begins.
         """
-        rows = to_device(batch[1], net.device)
+        rows, self.n_rows_ = to_device(batch[1], net.device), getattr(net, "n_rows_", 0)
         if self.trusted_ is not None:
             self.trusted_.append_to(net, batch)
         if epoch <= self.warmup_epochs:
@@ -245,7 +273,7 @@ class CorrectLabels(RefineLabels):
 
     def before_loss(self, net, logits, rows):
         """Write the labels that predictions and the label network lead to."""
-        n = len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
+        n = self.n_own(logits)
         rows, logits, criterion = rows[:n], logits[:n], net.criterion_
         has_label = criterion.has_label(rows)
         self.count_predictions(net, logits[has_label], rows[has_label])
@@ -256,6 +284,10 @@ class CorrectLabels(RefineLabels):
             if self.labels == "refined":
                 labels = blend(criterion.targets[rows], labels, self.momentum)
             criterion.targets[rows] = labels / labels.sum(dim=1, keepdim=True)  # had none, perhaps
+
+    def n_own(self, logits):
+        """Return how many rows of a batch are followed by trusted ones."""
+        return len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
 
     def label_logits(self, net, logits, features):
         """Return the logits (B, C) of what labels are pulled to, or, if generated, become."""
@@ -273,10 +305,11 @@ class CorrectLabels(RefineLabels):
             z = self.label_logits(net, logits, self.features_)
             step = self.virtual_step(net, X, logits, z, trusted, states, rows)
             gradient = self.hypergradient_of(step)
-        if step.gradient_scale != 1 and not gradient.isfinite().all():
+        if step.gradient_scale != 1 and self.ranks_.any(not gradient.isfinite().all()):
             gradient = torch.zeros_like(gradient)  # the optimizer skips this step as well
         self.label_optimizer_.zero_grad()
         z.backward(gradient=gradient.to(z))
+        self.ranks_.sum_([p.grad for p in self.label_network_.linear.parameters()])
         self.label_optimizer_.step()
 
     def virtual_step(self, net, X, logits, z, trusted, states, rows):
@@ -296,13 +329,17 @@ class CorrectLabels(RefineLabels):
             absent=self.absent_,
             gradient_scale=getattr(net, "gradient_scale", 1.0),
             is_graph_kept=self.hypergradient_ is None,
+            ranks=self.ranks_,
+            share=self.ranks_.share(self.n_rows_),
+            trusted_share=self.ranks_.share(self.trusted_.meta_batches.size),
         )
 
     def hypergradient_of(self, step):
         """Return dL/dz (B, C) by the chosen method; 'auto' chooses once, and warns if slower."""
         if self.hypergradient_ is None:
             is_auto = self.hypergradient == "auto"
-            self.hypergradient_ = first_that_works(step) if is_auto else self.hypergradient
+            found = first_that_works(step) if is_auto else self.hypergradient
+            self.hypergradient_ = self.ranks_.first(found)
         return METHODS[self.hypergradient_](step)
 
     def end_epoch(self, net, epoch):

@@ -1,11 +1,14 @@
 """Evaluation passes: of all rows when the warm-up ends, of trusted rows after each epoch."""
 
+import torch
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Subset
 
 from sknoisy.training.features import pass_through
+from sknoisy.training.label_callback import ranks_of
 
 
 class ScoreTrusted(Callback):
@@ -40,12 +43,16 @@ def evaluate_rows(net, data, layer) -> tuple[Tensor, Tensor]:
         The layer whose inputs are the features.
     """
     table = net.criterion_.targets
-    losses, features = table.new_empty(len(data)), None
-    for X, rows in net.get_iterator(data, training=False):
+    losses, features, ranks = table.new_empty(len(data)), None, ranks_of(net)
+    numbers = ranks.own(torch.arange(len(data)))
+    part = data if ranks.size == 1 else Subset(data, numbers.numpy())
+    for X, rows in net.get_iterator(part, training=False):
         rows = to_device(rows, net.device)
         logits, found = pass_through(net, X, layer)
         if features is None:
             features = found.new_empty(len(data), found.shape[1])
         features[rows] = found
         losses[rows] = cross_entropy(logits, table[rows].argmax(dim=1), reduction="none").to(losses)
+    ranks.exchange(features, numbers)
+    ranks.exchange(losses[:, None], numbers)
     return features, losses

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from sknoisy.functional import at_least_float32, weighted_mean
 from sknoisy.networks.copying import copy_module
+from sknoisy.training.ranks import ALONE, Alone
 from sknoisy.user_warnings import warn
 
 PRODUCTS = {torch.mul, Tensor.mul, Tensor.__mul__, torch.div, Tensor.div, Tensor.__truediv__}
@@ -82,6 +83,10 @@ class VirtualStep:
         By how much the graph of `logits` scales gradients up, for half precision.
     is_graph_kept : bool
         Whether the graph of `logits` stays usable; else its memory is free for what follows.
+    ranks : Ranks or Alone
+        The processes that share the step: B and B' rows are this one's parts.
+    share, trusted_share : float
+        What the means over these parts weigh in those over the whole batches.
     """
 
     module: nn.Module
@@ -99,6 +104,9 @@ class VirtualStep:
     absent: Tensor | None = None
     gradient_scale: float = 1.0
     is_graph_kept: bool = True
+    ranks: Alone = ALONE
+    share: float = 1.0
+    trusted_share: float = 1.0
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters that are trained."""
@@ -119,21 +127,25 @@ class VirtualStep:
                 torch.cuda.set_rng_state(self.cuda_state, self.X.device)
             yield
 
-    def step(self, label_logits: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
-        """Return the parameters theta' after the step."""
-        theta = self.parameters()
-        loss = kl_to_labels(self.logits, label_logits, self.scale, self.weights)
-        gradients = torch.autograd.grad(
+    def gradients(self, label_logits: Tensor, create_graph: bool = False) -> tuple[Tensor, ...]:
+        """Return the gradient of this process's share of the batch's loss."""
+        loss = self.share * kl_to_labels(self.logits, label_logits, self.scale, self.weights)
+        return torch.autograd.grad(
             loss,
-            theta.values(),
+            self.parameters().values(),
             retain_graph=create_graph or self.is_graph_kept,
             create_graph=create_graph,
             materialize_grads=True,
         )
-        step_size = self.step_size / self.gradient_scale
+
+    def step(self, gradients: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return the parameters theta' after the step, by the gradients of all processes."""
+        theta, step_size = self.parameters(), self.step_size / self.gradient_scale
+        gradients = [g.detach() for g in gradients]
+        if self.ranks.size > 1:
+            gradients = [g.clone() for g in gradients]
+            self.ranks.sum_(gradients)
         moved = {k: p - step_size * g for (k, p), g in zip(theta.items(), gradients, strict=True)}
-        if create_graph:
-            return moved
         return {k: laid_out_like(theta[k], value) for k, value in moved.items()}
 
     def trusted_loss(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -144,21 +156,23 @@ class VirtualStep:
                 logits = logits.masked_fill(self.absent, -torch.inf)
             losses = cross_entropy(logits, self.trusted_y, reduction="none")
             weights = self.class_weights
-            return weighted_mean(losses, None if weights is None else weights[self.trusted_y])
+            weights = None if weights is None else weights[self.trusted_y]
+            return self.trusted_share * weighted_mean(losses, weights)
 
-    def direction(self) -> dict[str, Tensor]:
-        """Return u, the gradient of the trusted loss at theta'."""
-        ahead = {
-            k: p.detach().requires_grad_() for k, p in self.step(self.label_logits.detach()).items()
-        }
-        gradients = torch.autograd.grad(
-            self.trusted_loss(ahead), ahead.values(), materialize_grads=True
-        )
-        return {k: laid_out_like(p, g) for (k, p), g in zip(ahead.items(), gradients, strict=True)}
+    def direction(self, gradients: tuple[Tensor, ...] | None = None) -> dict[str, Tensor]:
+        """Return u, the gradient of the trusted loss at theta', a step by `gradients` ahead."""
+        if gradients is None:
+            gradients = self.gradients(self.label_logits.detach())
+        ahead = {k: p.detach().requires_grad_() for k, p in self.step(gradients).items()}
+        u = torch.autograd.grad(self.trusted_loss(ahead), ahead.values(), materialize_grads=True)
+        if self.ranks.size > 1:
+            u = [g.clone() for g in u]
+            self.ranks.sum_(u)
+        return {k: laid_out_like(p, g) for (k, p), g in zip(ahead.items(), u, strict=True)}
 
     def factor(self) -> float | Tensor:
         """Return alpha s / B, times the weights (B, 1) of the rows if there are any."""
-        factor = self.step_size * self.scale / len(self.logits)
+        factor = self.step_size * self.scale * self.share / len(self.logits)
         return factor if self.weights is None else factor * self.weights[:, None]
 
 
@@ -241,10 +255,12 @@ def by_jvp(step: VirtualStep) -> Tensor:
 
 
 def by_double_backward(step: VirtualStep) -> Tensor:
-    """Exact: the trusted loss differentiated through the step, which keeps a graph of a graph."""
+    """Exact: the step's gradient differentiated along u, which keeps a graph of a graph."""
     z = step.label_logits.detach().requires_grad_()
-    ahead = step.step(z, create_graph=True)
-    return torch.autograd.grad(step.trusted_loss(ahead), z)[0]
+    gradients = step.gradients(z, create_graph=True)
+    u = step.direction(gradients)
+    along = [-step.step_size / step.gradient_scale * g for g in u.values()]
+    return torch.autograd.grad(gradients, z, along)[0]
 
 
 def by_finite_difference(step: VirtualStep) -> Tensor:

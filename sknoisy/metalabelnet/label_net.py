@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,12 +29,16 @@ class LabelNetwork(nn.Module):
         self.linear = linear
 
 
-def new_linear(features: Tensor, like: Tensor, *, is_random: bool) -> nn.Linear:
+def new_linear(
+    features: Tensor, like: Tensor, rng: np.random.Generator, *, is_random: bool
+) -> nn.Linear:
     """Return the linear layer of a label network for features (n, D), in the type of `like` (n, C).
 
-    Its weights are random, or zeros, which correct nothing.
+    Its weights are random, drawn by `rng`, or zeros, which correct nothing.
     """
-    linear = nn.Linear(features.shape[1], like.shape[1], dtype=like.dtype)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        linear = nn.Linear(features.shape[1], like.shape[1], dtype=like.dtype)
     if not is_random:
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)

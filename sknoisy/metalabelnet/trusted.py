@@ -15,6 +15,7 @@ from sknoisy.rows import stack_rows, take_rows
 from sknoisy.training.data import RowDataset
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.net import as_inputs, as_training_inputs
+from sknoisy.training.ranks import ALONE, Alone
 from sknoisy.user_warnings import warn
 
 SELECTED, MOST_SELECTED = 0.1, 50  # of a class's rows, by the predecessor of the paper
@@ -233,6 +234,8 @@ class TrustedSet:
         for all rows, and then all trusted ones; None appends none.
     rng : numpy Generator
         Draws them.
+    ranks : Ranks or Alone
+        The processes that share the batches.
     """
 
     def __init__(
@@ -243,7 +246,9 @@ class TrustedSet:
         meta_batch_size: int,
         batch_size: int | None,
         rng: np.random.Generator,
+        ranks: Alone = ALONE,
     ):
+        self.ranks = ranks
         self.data = RowDataset(X, labels.numpy())
         self.labels = labels
         self.first = first
@@ -264,8 +269,13 @@ class TrustedSet:
 
     @property
     def n_appended(self) -> int:
-        """Number of trusted rows at the end of each training batch."""
-        return 0 if self.appended is None else self.appended.size
+        """Number of trusted rows at the end of each training batch, or of this process's part."""
+        return 0 if self.appended is None else len(range(self.appended.size)[self.part])
+
+    @property
+    def part(self) -> slice:
+        """Which of the trusted rows of a batch are appended to this process's part of it."""
+        return self.ranks.part(self.appended.size)
 
     def batch(self, net, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs and class numbers of trusted rows, as the network sees them in training."""
@@ -274,13 +284,14 @@ class TrustedSet:
 
     def meta_batch(self, net) -> tuple[Tensor, Tensor]:
         """Return the inputs and class numbers of the next virtual step."""
-        return self.batch(net, self.meta_batches.draw())
+        numbers = self.meta_batches.draw()
+        return self.batch(net, numbers[self.ranks.part(len(numbers))])
 
     def append_to(self, net, batch: list) -> None:
         """Append trusted rows to a training batch."""
         if self.appended is None:
             return
-        numbers = self.appended.draw()
+        numbers = self.appended.draw()[self.part]
         X, _ = self.batch(net, numbers)
         batch[0] = torch.cat([as_inputs(batch[0], net.device), X])
         batch[1] = torch.cat([batch[1], self.first + numbers])
@@ -290,7 +301,7 @@ class TrustedSet:
         logits = torch.cat(list(net.forward_iter(self.data, device=net.device)))
         labels = to_device(torch.from_numpy(self.data.rows), net.device)
         accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
-        return accuracy, cross_entropy(at_least_float32(logits), labels).item()
+        return self.ranks.first((accuracy, cross_entropy(at_least_float32(logits), labels).item()))
 
     def state_dict(self) -> dict:
         """Return the rows that are still to be drawn."""

@@ -207,6 +207,53 @@ class CheckpointFolder:
             self.lock = None
 
 
+class FollowedFolder:
+    """The checkpoints that the first of several processes reads and writes, as another sees them.
+
+    Parameters
+    ----------
+    state : dict or None
+        What the first process found.
+    """
+
+    def __init__(self, state):
+        self.state = state
+
+    epochs_done = CheckpointFolder.epochs_done
+
+    def check(self, fingerprint):
+        """Leave it to the first process, which has the same."""
+
+    write = close = check
+
+
+def folder_of(path, ranks) -> CheckpointFolder | FollowedFolder:
+    """Return the folder of a fit's checkpoints, as one of the processes that share it."""
+    folder = CheckpointFolder(path) if ranks.rank == 0 else None
+    state = ranks.first(folder and folder.state)
+    return FollowedFolder(state) if folder is None else folder
+
+
+def generators(device) -> dict:
+    """Return the states of this process's generators."""
+    name, keys, *numbers = np.random.get_state()  # noqa: NPY002 - the one that fit seeds
+    is_cuda = torch.device(device).type == "cuda"
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *numbers],
+        "cuda": torch.cuda.get_rng_state(device) if is_cuda else None,
+    }
+
+
+def restore_generators(state: dict, device) -> None:
+    """Put this process's generators where they were."""
+    name, keys, *numbers = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
 class Checkpoint(Callback):
     """Write the state of the net, its callbacks and the generators after each epoch.
 
@@ -238,7 +285,6 @@ class Checkpoint(Callback):
 
     def state_of(self, net) -> dict:
         """Return everything that the next epoch depends on."""
-        name, keys, *numbers = np.random.get_state()  # noqa: NPY002 - the one that fit seeds
         state = {
             "fingerprint": self.fingerprint,
             "seed": self.seed,
@@ -250,13 +296,9 @@ class Checkpoint(Callback):
             "optimizer": net.optimizer_.state_dict(),
             "scaler": None if net.scaler is None else net.scaler.state_dict(),
             "callbacks": {},
-            "torch": torch.get_rng_state(),
             "order": net.rng_.bit_generator.state,
-            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *numbers],
-            "cuda": None,
+            "generators": net.ranks.all(generators(net.device)),
         }
-        if torch.device(net.device).type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(net.device)
         for name, callback in net.callbacks_:
             if isinstance(callback, LabelCallback):
                 state["callbacks"][name] = callback.state_dict()
@@ -285,12 +327,8 @@ class Checkpoint(Callback):
                 for attribute, value in state["callbacks"].get(name, {}).items():
                     current = getattr(callback, attribute, None)
                     setattr(callback, attribute, restored(value, current))
-        name, keys, *numbers = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), *numbers))  # noqa: NPY002
-        torch.set_rng_state(state["torch"])
         net.rng_.bit_generator.state = state["order"]
-        if state["cuda"] is not None:
-            torch.cuda.set_rng_state(state["cuda"], net.device)
+        restore_generators(state["generators"][net.ranks.rank], net.device)
 
     def on_train_begin(self, net, **kwargs):
         """Raise for callbacks that no checkpoint can hold, before the first epoch."""

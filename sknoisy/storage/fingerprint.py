@@ -13,7 +13,12 @@ from sknoisy._version import __version__
 
 CHUNK_ROWS = 4096
 OTHERS_CODE = ("torch", "torchvision", "skorch", "sklearn", "numpy", "sknoisy")  # have versions
-NO_MATTER = ("verbose", "checkpoint_dir", "skorch_params")  # parameters that change no fit
+NO_MATTER = (
+    "verbose",
+    "checkpoint_dir",
+    "distributed",
+    "skorch_params",
+)  # parameters that change no fit
 
 
 def versions() -> dict[str, str]:

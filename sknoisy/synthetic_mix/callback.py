@@ -6,8 +6,10 @@ arXiv 2406.16966, 2024, and the authors' published code.
 
 from collections import deque
 
+import numpy as np
 import torch
 from skorch.utils import to_device
+from torch.utils.data import Subset
 
 from sknoisy.functional import blend, soft_cross_entropy
 from sknoisy.synthetic_mix.equations import (
@@ -25,7 +27,7 @@ from sknoisy.synthetic_mix.equations import (
 )
 from sknoisy.synthetic_mix.neighbors import nearest, nearest_in_set
 from sknoisy.training.features import find_feature_layer, pass_through, preserved, unwrap
-from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.label_callback import LabelCallback, ranks_of
 from sknoisy.training.net import as_inputs, as_training_inputs
 
 AGREEMENT_BATCHES = 10  # of query rows
@@ -123,13 +125,16 @@ class MixNeighbors(LabelCallback):
             n_classes = net.criterion_.targets.shape[1]
             has_many = n_classes > FEW_CLASSES
             agreement = self.agreement(net, self.split_.train) if has_many else 0.0
+            agreement = ranks_of(net).first(agreement)
             self.n_neighbors_ = auto_neighbors(n_classes, agreement)
         is_early = epoch <= self.warmup_epochs or epoch <= self.mix_start - self.loss_history
         if is_early or self.phase(epoch) == "unmixed":
             return  # nothing would read this pass
         rows, features = self.model_losses(net, self.split_.train)
         if self.neighbors == "all" and self.phase(epoch) == "mix":
-            found = rows[nearest_in_set(features, self.n_neighbors_)]  # (n, K)
+            part = ranks_of(net).own(torch.arange(len(rows)))
+            found = nearest_in_set(features, self.n_neighbors_, part)
+            found = rows[ranks_of(net).gather_own(found)]  # (n, K)
             self.neighbors_ = found.new_zeros(len(self.split_.data), found.shape[1])
             self.neighbors_[rows] = found
 
@@ -152,7 +157,9 @@ class MixNeighbors(LabelCallback):
 
     def model_losses(self, net, dataset):
         """Write the clean probabilities of a dataset's rows; return its rows and features."""
-        criterion, features = net.criterion_, None
+        criterion, features, ranks = net.criterion_, None, ranks_of(net)
+        if ranks.size > 1:
+            dataset = Subset(dataset, ranks.own(np.arange(len(dataset))))
         size = len(dataset)
         rows = torch.empty(size, dtype=torch.int64, device=net.device)
         losses = criterion.targets.new_empty(size)
@@ -171,6 +178,10 @@ class MixNeighbors(LabelCallback):
                 features = found.new_empty(size, found.shape[1] if self.neighbors == "all" else 0)
             features[batch] = found[:, : features.shape[1]]
             done = batch.stop
+        rows, losses = ranks.gather_own(rows), ranks.gather_own(losses)
+        if self.neighbors == "all":
+            features = ranks.gather_own(features)
+        ranks.sum_([predicted])
         if criterion.class_prior is not None:
             criterion.predicted = predicted / predicted.sum() if predicted.sum() > 0 else None
         scaled = torch.zeros_like(criterion.clean_probability)
@@ -191,8 +202,9 @@ class MixNeighbors(LabelCallback):
         if phase == "mixup":
             weight = self.rng_.beta(self.mixup_alpha, self.mixup_alpha)
             weight = torch.tensor(weight, dtype=net.criterion_.targets.dtype, device=X.device)
+            X, rows = self.gathered(net, X), self.gathered(net, rows)
             partners = torch.from_numpy(self.rng_.permutation(len(rows)))
-            matrix = mixup_matrix(weight, partners.to(X.device))
+            matrix = mixup_matrix(weight, partners.to(X.device))[self.part(net, len(rows))]
         else:
             X, rows, matrix = self.mix_with_neighbors(net, X, rows, self.updates_targets(epoch))
         weights = net.criterion_.weights_of(rows)
@@ -203,28 +215,40 @@ class MixNeighbors(LabelCallback):
 
     def mix_with_neighbors(self, net, X, rows, update_targets):
         """Return inputs (M, ...), their rows (M,) and the matrix (B, M) that mixes them."""
-        criterion, n_rows = net.criterion_, len(rows)
+        criterion, n_own = net.criterion_, len(rows)
         if self.neighbors == "batch" or update_targets:
             module = unwrap(net.module_).train()
             with preserved(module):
                 logits, features = pass_through(net, X, self.layer_)
         if update_targets:
-            predicted = criterion.as_labels(logits).softmax(dim=1)
-            criterion.targets[rows] = blend(
-                criterion.targets[rows], predicted, self.target_momentum
+            predicted = self.gathered(net, criterion.as_labels(logits).softmax(dim=1))
+            all_rows = self.gathered(net, rows)
+            criterion.targets[all_rows] = blend(
+                criterion.targets[all_rows], predicted, self.target_momentum
             )
+        own = torch.arange(n_own, device=rows.device)
         if self.neighbors == "batch":
-            positions = nearest(features, self.n_neighbors_)
+            X, rows, features = (self.gathered(net, found) for found in (X, rows, features))
+            own = torch.arange(len(rows), device=rows.device)[self.part(net, len(rows))]
+            positions = nearest(features, self.n_neighbors_, own)
         else:
             others, positions = self.neighbors_[rows].unique(return_inverse=True)
             found = self.split_.data.__getitems__(others.cpu())[0]
             X = torch.cat([X, as_training_inputs(net, found)])
-            rows, positions = torch.cat([rows, others]), positions + n_rows
+            rows, positions = torch.cat([rows, others]), positions + n_own
         clean = criterion.clean_probability[rows]
-        weights = mixing_weights(clean[:n_rows], clean[positions])
-        own = torch.arange(n_rows, device=rows.device)[:, None]
-        matrix = mixing_matrix(weights, torch.cat([own, positions], dim=1), len(rows))
+        weights = mixing_weights(clean[own], clean[positions])
+        matrix = mixing_matrix(weights, torch.cat([own[:, None], positions], dim=1), len(rows))
         return X, rows, matrix
+
+    def gathered(self, net, tensor):
+        """Return the rows of the whole batch, of which several processes may have a part each."""
+        ranks = ranks_of(net)
+        return tensor if ranks.size == 1 else ranks.gather(net.n_rows_, tensor)
+
+    def part(self, net, n_rows) -> slice:
+        """Return which rows of the whole batch are those of this process."""
+        return ranks_of(net).part(n_rows)
 
     def end_epoch(self, net, epoch):
         """When mixing ends, revert more corrected labels than can have been wrong."""

@@ -9,16 +9,26 @@ CHUNK_BYTES = 2**28  # of distances held at once by the whole-set search
 FAISS_ROWS = 10_000  # below this, building faiss's index does not pay
 
 
-def nearest(features: Tensor, n_neighbors: int) -> Tensor:
+def nearest(features: Tensor, n_neighbors: int, own: Tensor | None = None) -> Tensor:
     """Return the positions (B, K) of each row's nearest other rows, nearest first.
 
     Euclidean distance of features (B, D). A row is never its own neighbor, duplicates included;
-    K is `n_neighbors`, or B - 1 where there are fewer other rows.
+    K is `n_neighbors`, or B - 1 where there are fewer other rows. For rows `own` (Q,) alone, which
+    follow one another, where these are given.
     """
-    return _nearest_to(features, 0, features, features.square().sum(dim=1), n_neighbors)
+    squares = features.square().sum(dim=1)
+    queries, first = _own(features, own)
+    return _nearest_to(queries, first, features, squares, n_neighbors)
 
 
-def nearest_in_set(features: Tensor, n_neighbors: int) -> Tensor:
+def _own(features, own):
+    """Return the rows to look neighbors up for, and the number of the first of them."""
+    if own is None or len(own) == len(features):
+        return features, 0
+    return features[own], int(own[0]) if len(own) else 0
+
+
+def nearest_in_set(features: Tensor, n_neighbors: int, own: Tensor | None = None) -> Tensor:
     """Return what `nearest` does, for sets too large for one matrix of distances.
 
     Chunks of rows on the device of `features`; faiss, where it is installed, for large sets on
@@ -28,12 +38,14 @@ def nearest_in_set(features: Tensor, n_neighbors: int) -> Tensor:
     features = features - features.mean(dim=0)  # (N, D); squares of small numbers lose less
     in_faiss = features.device.type == "cpu" and importlib.util.find_spec("faiss")
     if in_faiss and len(features) >= FAISS_ROWS:
-        return _nearest_by_faiss(features, n_neighbors)
+        found = _nearest_by_faiss(features, n_neighbors)
+        return found if own is None else found[own]
     squares = features.square().sum(dim=1)
     size = max(1, CHUNK_BYTES // (4 * len(features)))
+    queries, first = _own(features, own)
     found = [
-        _nearest_to(chunk, k * size, features, squares, n_neighbors)
-        for k, chunk in enumerate(features.split(size))
+        _nearest_to(chunk, first + k * size, features, squares, n_neighbors)
+        for k, chunk in enumerate(queries.split(size))
     ]
     return torch.cat(found)
 

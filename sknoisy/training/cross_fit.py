@@ -18,11 +18,11 @@ from torch.utils.data import Subset
 from sknoisy.functional import shift_prior
 from sknoisy.rows import take_rows
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
-from sknoisy.training.halves import Halves, logits_of
+from sknoisy.training.halves import Halves, write_logits
 from sknoisy.training.held_out import OnHeldOut
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of
-from sknoisy.training.recipe import NetRecipe
+from sknoisy.training.recipe import NetRecipe, table_dtype
 from sknoisy.training.seeds import seeded
 from sknoisy.training.warmup_search import (
     GivenLabels,
@@ -188,7 +188,7 @@ def gather_evidence(
         later = model_of(nets, data.given_prior)
         if later is not None:
             gain, error = likelihood_gain(later, model, weights)
-            if gain > error:
+            if recipe.ranks.first(gain > error):
                 model, plain_epochs = later, ends
             del later
     for net in nets:  # a network of text is large, and 2 more are to come
@@ -196,7 +196,7 @@ def gather_evidence(
         del net.later_state_
     prior = data.given_prior
     if data.class_weights is None:
-        prior = halves.with_known(model.joint, weights).sum(dim=1)
+        prior = recipe.ranks.first(halves.with_known(model.joint, weights).sum(dim=1))
     corrected_nets = halves.each(
         partial(_train_on, recipe, data, begins=begins, prior=prior), labels, nets
     )
@@ -204,13 +204,16 @@ def gather_evidence(
     if corrected is None:
         return None, labels
     losses = mean_losses(nets), mean_losses(corrected_nets)
-    evidence = compare(model, corrected, weights, (begins, plain_epochs), losses)
+    evidence = recipe.ranks.first(
+        compare(model, corrected, weights, (begins, plain_epochs), losses)
+    )
     chosen = corrected if evidence.is_corrected else model
     del model, corrected  # the logits of one are as large as the table of soft labels
     joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row
         joint = joint_of(chosen, torch.from_numpy(data.labels), weights)
-    joint, proba = halves.with_known(joint, weights), chosen.proba.numpy()
+    joint = recipe.ranks.first(halves.with_known(joint, weights))
+    proba = chosen.proba.numpy()
     trusted = halves.trusted_rows
     proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
     return replace(evidence, joint=joint.numpy(), proba=proba), labels
@@ -291,12 +294,10 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
 
     Where class weights moved how often classes are predicted, they are moved back to a prior (C,).
     """
-    logits = None
+    dtype = table_dtype(recipe.module)
+    logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=dtype)
     for rows, net in zip(held_out, nets, strict=True):
-        for numbers, found in logits_of(net, data.X, rows):
-            if logits is None:
-                logits = found.new_zeros(len(data.labels), recipe.n_classes)
-            logits[torch.from_numpy(numbers)] = found
+        write_logits(net, data.X, rows, logits)
     shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
     if data.class_weights is None:
         return logits, shift

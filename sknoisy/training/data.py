@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sknoisy.rows import stored_type
+from sknoisy.training.ranks import ALONE
 from sknoisy.user_warnings import warn
 
 
@@ -137,7 +139,14 @@ class WholeBatches(Sampler):
         Rows in an epoch and in a batch.
     drop_last : bool
         Whether to drop a last batch that is not full.
+
+    Attributes
+    ----------
+    ranks : Ranks or Alone
+        The processes that share the batches, of each of which this one yields its part.
     """
+
+    ranks = ALONE
 
     def __init__(self, positions, n_samples, batch_size, drop_last):
         self.positions = positions
@@ -157,7 +166,14 @@ class WholeBatches(Sampler):
         for batch in range(self.n_batches):
             is_last = batch == self.n_batches - 1
             stop = self.end if is_last else (batch + 1) * self.batch_size
-            yield positions[batch * self.batch_size : stop]
+            whole = positions[batch * self.batch_size : stop]
+            yield whole[self.ranks.part(len(whole))]
+
+    def sizes(self) -> Iterator[int]:
+        """Yield how many rows each whole batch has."""
+        for batch in range(self.n_batches):
+            is_last = batch == self.n_batches - 1
+            yield self.end - batch * self.batch_size if is_last else self.batch_size
 
     def __len__(self):
         return self.n_batches

@@ -1,6 +1,5 @@
 """Rows in two halves, each of which judges the network that was trained on the other."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,17 +107,16 @@ class Halves:
             return logits[self.trusted.indices], labels
         found = logits.new_zeros(len(labels), logits.shape[1])
         for k, net in enumerate(nets):
-            unseen = np.flatnonzero(self.trusted_folds == k)
-            for rows, values in logits_of(net, self.trusted.X, unseen):
-                found[torch.from_numpy(rows)] = values
+            write_logits(net, self.trusted.X, np.flatnonzero(self.trusted_folds == k), found)
         return found + shift, labels
 
 
-def logits_of(net, X, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Yield rows (B,) of X and their logits (B, C), batch by batch."""
+def write_logits(net, X, rows: np.ndarray, table: Tensor) -> None:
+    """Write the logits of rows (k,) of X into a table (n, C), batch by batch."""
     if not len(rows):
         return
-    done = 0
-    for logits in net.forward_iter(Subset(net.get_dataset(X), rows)):
-        yield rows[done : done + len(logits)], at_least_float32(logits)
+    rows, done = net.ranks.own(torch.from_numpy(rows)), 0
+    for logits in net.forward_iter(Subset(net.get_dataset(X), rows.numpy())):
+        table[rows[done : done + len(logits)]] = at_least_float32(logits).to(table)
         done += len(logits)
+    net.ranks.exchange(table, rows)

@@ -14,6 +14,7 @@ from torch.utils.data import Subset
 
 from sknoisy.functional import BatchLabels, at_least_float32
 from sknoisy.training.data import Split
+from sknoisy.training.ranks import ALONE, Alone
 
 
 class _BeforeLoss:
@@ -28,6 +29,7 @@ class _BeforeLoss:
         if criterion.training and self.callback is not None and self.callback.is_first_pass_:
             self.callback.is_first_pass_ = False
             self.callback.before_loss(self.net, *inputs)
+            self.callback.note_written(self.net, inputs[1])
 
     def __reduce__(self):
         return _BeforeLoss, ()
@@ -37,6 +39,11 @@ def generator_of(net: NeuralNet) -> np.random.Generator:
     """Return the generator of a net's order of batches; of a plain skorch net a new one."""
     own = getattr(net, "rng_", None)
     return np.random.default_rng(int(torch.randint(2**31, ()))) if own is None else own
+
+
+def ranks_of(net: NeuralNet) -> Alone:
+    """Return the processes that share a net's fit; a plain skorch net is alone."""
+    return getattr(net, "ranks", ALONE)
 
 
 class LabelCallback(Callback, ABC):
@@ -68,7 +75,9 @@ class LabelCallback(Callback, ABC):
     warmup_epochs: int
     trusted: object = None
     split_: Split | None = None
+    n_beside = 0  # rows that are appended to each training batch
     is_first_pass_ = False
+    written_ = None
 
     @abstractmethod
     def loss_at(self, epoch: int) -> Callable[[Tensor, BatchLabels], Tensor]:
@@ -103,6 +112,30 @@ class LabelCallback(Callback, ABC):
     def room(self, data) -> int:
         """Return how many rows `start` will append to the table of this training data."""
         return 0
+
+    def note_written(self, net, rows) -> None:
+        """Note which rows of the table a batch may have changed, for the other processes."""
+        ranks = ranks_of(net)
+        if ranks.size == 1 or not isinstance(rows, Tensor):
+            return
+        if ranks.rank and not ranks.is_split(net.n_rows_):  # the first process answers for these
+            return
+        if self.written_ is None:
+            self.written_ = rows.new_empty(len(self.split_.train) + len(rows)), 0
+        noted, n = self.written_
+        if len(noted) < n + len(rows):
+            noted = torch.cat([noted, noted.new_empty(len(noted))])
+        noted[n : n + len(rows)] = rows
+        self.written_ = noted, n + len(rows)
+
+    def share_written(self, net) -> None:
+        """Write the rows of the table that other processes wrote in this epoch."""
+        ranks = ranks_of(net)
+        if ranks.size == 1:
+            return
+        noted, n = self.written_ or (torch.empty(0, dtype=torch.int64), 0)
+        ranks.exchange(net.criterion_.targets, noted[:n])
+        self.written_ = None
 
     def with_companions(self) -> list[tuple[str, Callback]]:
         """Return the skorch callbacks that the method consists of: this one, and helpers of it."""
@@ -206,10 +239,12 @@ class LabelCallback(Callback, ABC):
 
     def _predict(self, net, rows):
         """Give rows (n,) the net's own prediction as their soft label."""
+        targets, ranks = net.criterion_.targets, ranks_of(net)
         if not len(rows):
             return
-        targets, done = net.criterion_.targets, 0
+        rows, done = ranks.own(rows), 0
         for logits in net.forward_iter(Subset(self.split_.data, rows.numpy())):
             part = rows[done : done + len(logits)]
             targets[part] = at_least_float32(logits).softmax(dim=1).to(targets)
             done += len(logits)
+        ranks.exchange(targets, rows)

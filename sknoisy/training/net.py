@@ -8,8 +8,10 @@ from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sknoisy.training.interruption import is_raised_by_code
+from sknoisy.training.ranks import ALONE
 from sknoisy.training.user_callbacks import DEFAULTS, OWN, call_hook
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,15 +77,27 @@ class InnerNet(NeuralNetClassifier):
     seed : int or None, default=None
         Of the order of batches, and of what a method draws beside it. They have a generator of
         their own: torch's, by which networks draw, moves on differently with each network.
+    ranks : Ranks or Alone, default=ALONE
+        The processes that share the fit.
     is_auxiliary : bool, default=False
         Whether it serves another net's fit: nothing reads its soft labels after training.
     """
 
-    def __init__(self, *args, amp=False, checkpoint=None, seed=None, is_auxiliary=False, **kwargs):
+    def __init__(
+        self,
+        *args,
+        amp=False,
+        checkpoint=None,
+        seed=None,
+        ranks=ALONE,
+        is_auxiliary=False,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self.amp = amp
         self.checkpoint = checkpoint
         self.seed = seed
+        self.ranks = ranks
         self.is_auxiliary = is_auxiliary
         self.interrupted_ = False
         device = torch.device(self.device).type
@@ -121,6 +135,24 @@ class InnerNet(NeuralNetClassifier):
         super().on_train_end(net, **kwargs)
         del self.rng_
 
+    def on_batch_begin(self, net, **kwargs):
+        """Note how many rows the whole batch has, and what this process's part weighs."""
+        super().on_batch_begin(net, **kwargs)
+        self.n_rows_ = next(self.sizes_)
+        self.criterion_.share = self.ranks.share(self.n_rows_)
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Record the size of the whole batch, by which losses are averaged."""
+        super().on_batch_end(net, training=training, **kwargs)
+        if self.ranks.size > 1:
+            n_rows = self.n_rows_ + (self.label_callback.n_beside if training else 0)
+            self.history.record_batch(f"{'train' if training else 'valid'}_batch_size", n_rows)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Write the labels that other processes wrote, before any callback can stop training."""
+        super().on_epoch_end(net, **kwargs)
+        self.label_callback.share_written(self)
+
     def get_iterator(self, dataset, training=False):
         """Return the batches of a dataset, in training in the net's own order."""
         iterator = super().get_iterator(dataset, training=training)
@@ -131,11 +163,67 @@ class InnerNet(NeuralNetClassifier):
     def notify(self, method_name, **cb_kwargs):
         """Call a hook of all callbacks; those of the user see class numbers for row numbers."""
         getattr(self, method_name)(self, **cb_kwargs)
+        may_stop, stops = method_name == "on_epoch_end" and self.ranks.size > 1, False
         for name, callback in self.callbacks_:
-            if name.startswith(OWN) or name in DEFAULTS:
-                getattr(callback, method_name)(self, **cb_kwargs)
-            else:
-                call_hook(self, callback, name, method_name, cb_kwargs)
+            try:
+                if name.startswith(OWN) or name in DEFAULTS:
+                    getattr(callback, method_name)(self, **cb_kwargs)
+                else:
+                    call_hook(self, callback, name, method_name, cb_kwargs)
+            except KeyboardInterrupt:
+                if not may_stop:
+                    raise
+                stops = True  # once the other processes know
+        if may_stop and self.ranks.any(stops):
+            self.ranks.is_agreed = True
+            raise KeyboardInterrupt
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch over this process's parts of the batches."""
+        if iterator is not None:
+            iterator.batch_sampler.ranks = self.ranks
+            self.sizes_ = iterator.batch_sampler.sizes()
+        super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+        if training:
+            self.average_statistics()
+
+    @torch.no_grad()
+    def average_statistics(self):
+        """Give all processes the same buffers: of BatchNorm's statistics the mean."""
+        if self.ranks.size == 1:
+            return
+        normed = [m for m in self.module_.modules() if isinstance(m, _BatchNorm)]
+        statistics = [b for m in normed for b in (m.running_mean, m.running_var) if b is not None]
+        self.ranks.sum_(statistics)
+        for tensor in statistics:
+            tensor.div_(self.ranks.size)
+        done = {id(tensor) for tensor in statistics}
+        for buffer in self.module_.buffers():
+            if id(buffer) not in done:
+                buffer.copy_(self.ranks.gather(0, buffer))
+
+    def validation_step(self, batch, **fit_params):
+        """Score a whole batch of held-out rows, of which each process passes its part."""
+        if self.ranks.size == 1:
+            return super().validation_step(batch, **fit_params)
+        self._set_training(False)
+        with torch.no_grad():
+            y_pred = self.ranks.gather(self.n_rows_, self.infer(batch[0], **fit_params))
+            batch[1] = self.ranks.gather(self.n_rows_, batch[1])
+            loss = self.get_loss(y_pred, batch[1], X=batch[0], training=False)
+        return {"loss": loss, "y_pred": y_pred}
+
+    def share_gradients(self, step):
+        """Replace gradients and loss by those of the whole batch."""
+        parameters = [p for _, p in self.get_all_learnable_params() if p.requires_grad]
+        loss = step["loss"].detach().reshape(1).clone()
+        is_used = loss.new_tensor([p.grad is not None for p in parameters])
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        self.ranks.sum_([loss, is_used, *(p.grad for p in parameters)])
+        for p, n_processes in zip(parameters, is_used.tolist(), strict=True):
+            p.grad = p.grad if n_processes else None
+        step["loss"] = loss[0]
 
     def fit_loop(self, X, y=None, epochs=None, **kwargs):
         """Train; note an interruption by Ctrl-C, which skorch passes over in silence."""
@@ -144,6 +232,8 @@ class InnerNet(NeuralNetClassifier):
         try:
             return super().fit_loop(X, y, epochs, **kwargs)
         except KeyboardInterrupt as error:
+            if self.ranks.size > 1 and not self.ranks.is_agreed:  # the others go on training
+                raise InterruptedError("Ctrl-C") from error
             self.interrupted_ = not is_raised_by_code(error)
             if self.history and "train_loss" not in self.history[-1]:
                 del self.history[-1]  # an epoch that did not end
@@ -152,6 +242,7 @@ class InnerNet(NeuralNetClassifier):
     def get_split_datasets(self, X, y=None, **kwargs):
         """Return the rows to train on and those held out; resume from the checkpoint, if any."""
         split = super().get_split_datasets(X, y, **kwargs)
+        self.ranks.seed_own(self.seed)
         if self.checkpoint is not None:
             self.checkpoint.restore(self, *split)
         return split
@@ -170,6 +261,8 @@ class InnerNet(NeuralNetClassifier):
     def train_step_single(self, batch, **fit_params):
         """Return loss and prediction of a batch; leave gradients of the right size."""
         step = super().train_step_single(batch, **fit_params)
+        if self.ranks.size > 1:
+            self.share_gradients(step)
         if self.scaler is not None:  # before callbacks clip them
             self.scaler.unscale_(self.optimizer_)
         return step

@@ -20,6 +20,7 @@ from sknoisy.training.data import BatchLoader, RowDataset, as_dense_tensor, as_s
 from sknoisy.training.held_out import HeldOutScores
 from sknoisy.training.lazy_adamw import LazyAdamW
 from sknoisy.training.net import Augment, InnerNet, as_inputs
+from sknoisy.training.ranks import ALONE, Alone
 from sknoisy.training.targets import SoftTargetLoss
 
 # What is meant for all rows, or for the user, has no place in a net that sees some of them.
@@ -49,14 +50,18 @@ def softmax(logits):
     return at_least_float32(logits).softmax(dim=1)
 
 
+def table_dtype(module: nn.Module) -> torch.dtype:
+    """Return the type of tables of a row a label and a column a class: as precise as the module."""
+    is_double = any(p.dtype == torch.float64 for p in module.parameters())
+    return torch.float64 if is_double else torch.float32
+
+
 def one_hot(labels, n_classes: int, module: nn.Module, room: int) -> Tensor:
     """Return the table of soft labels to begin with; in float64 for a module in float64.
 
     Its memory has `room` for more rows below it, of zeros.
     """
-    is_double = any(p.dtype == torch.float64 for p in module.parameters())
-    dtype = torch.float64 if is_double else None
-    targets = torch.zeros(len(labels) + room, n_classes, dtype=dtype)[: len(labels)]
+    targets = torch.zeros(len(labels) + room, n_classes, dtype=table_dtype(module))[: len(labels)]
     targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
     return targets
 
@@ -79,8 +84,9 @@ def rows_a_batch(estimator, X) -> int:
 def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
     """Return whether batches stay sparse: for a first layer that reads them, where all else can.
 
-    Not where inputs are augmented, the network is compiled, or another optimizer than AdamW, with
-    options that are not those of `LazyAdamW`, sees the gradients; and not on MPS.
+    Not where inputs are augmented, the network is compiled, several processes share the fit, or
+    another optimizer than AdamW, with options that are not those of `LazyAdamW`, sees the
+    gradients; and not on MPS.
     """
     options = {k for k in estimator.skorch_params if k.startswith("optimizer__")}
     return (
@@ -90,6 +96,7 @@ def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
         and options <= LAZY_OPTIONS
         and estimator.augment is None
         and not estimator.compile
+        and not estimator.distributed
         and device.type != "mps"
     )
 
@@ -122,6 +129,8 @@ class NetRecipe:
         Epochs of the fit.
     clock : Callback or None
         Watches all nets of the fit.
+    ranks : Ranks or Alone
+        The processes that share the fit.
     """
 
     module: nn.Module
@@ -132,6 +141,7 @@ class NetRecipe:
     steps_per_epoch: int
     max_epochs: int
     clock: Callback | None = None
+    ranks: Alone = ALONE
 
     @classmethod
     def of(cls, estimator, X, n_classes: int, device, *, lr: float, module_params=None):
@@ -223,6 +233,7 @@ class NetRecipe:
             device=str(self.device),
             callbacks=callbacks,
             is_auxiliary=is_auxiliary,
+            ranks=self.ranks,
             **{"callbacks__valid_acc": None, **params},
         )
 

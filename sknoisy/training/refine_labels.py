@@ -17,7 +17,7 @@ from sknoisy.functional import (
     soft_cross_entropy,
     weighted_mean,
 )
-from sknoisy.training.label_callback import LabelCallback
+from sknoisy.training.label_callback import LabelCallback, ranks_of
 
 
 def refinement_loss(logits: Tensor, labels: BatchLabels, *, entropy_weight: float) -> Tensor:
@@ -88,10 +88,14 @@ class RefineLabels(LabelCallback):
     def count_predictions(self, net, logits, rows):
         """Count how often each class is predicted for rows (B,), where that is read."""
         if net.criterion_.class_prior is not None and len(net.history) >= self.warmup_epochs:
-            self.predictions_.append(net.criterion_.count_predictions(logits.detach(), rows))
+            found, ranks = net.criterion_.count_predictions(logits.detach(), rows), ranks_of(net)
+            if ranks.size > 1:
+                found = found * ranks.counts(net.n_rows_)
+            self.predictions_.append(found)
 
     def end_epoch(self, net, epoch):
         """Tell the criterion how often each class was predicted."""
         if self.predictions_:
             total = torch.stack(self.predictions_).sum(dim=0)
+            ranks_of(net).sum_([total])
             net.criterion_.predicted = total / total.sum() if total.sum() > 0 else None

@@ -44,6 +44,9 @@ class SoftTargetLoss(nn.Module):
         ``loss(logits, labels) -> scalar`` of the current phase, with the `BatchLabels` of the
         batch; the callback sets it at the start of each epoch. Held-out batches are always scored
         by plain cross-entropy, so that epochs of all phases compare.
+    share : float
+        What the loss of a training batch is multiplied by: below 1 where it is a part of a batch
+        that several processes share.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SoftTargetLoss(nn.Module):
         self.register_buffer("given", targets.argmax(dim=1) if given is None else given)
         self.register_buffer("given_proba", None if given is None else targets.clone())
         self.loss = soft_cross_entropy
+        self.share = 1.0
 
     def __getstate__(self):
         """Return what a pickle holds: not the loss, which may be a closure."""
@@ -77,7 +81,7 @@ class SoftTargetLoss(nn.Module):
         in no table brings its class number k, as -1 - k.
         """
         if self.training:
-            return self.loss(logits, self.labels_of(rows))
+            return self.loss(logits, self.labels_of(rows)) * self.share
         return soft_cross_entropy(logits, self.held_out_labels(rows))
 
     def labels_of(self, rows: Tensor | list[Tensor]) -> BatchLabels:

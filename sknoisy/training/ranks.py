@@ -1,0 +1,346 @@
+"""Processes that share a fit: each takes its part of every batch, and all see the same sums.
+
+Every process runs the same program by the same seeds and takes the same decisions; only the rows of
+a batch are split among them. The numbers that decide are sums over all, so they are equal bit by
+bit; what may differ by hardware is the first process's. A fit has groups of its own, and closes
+them when it fails: by that the others notice.
+"""
+
+import os
+import warnings
+from contextlib import contextmanager
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+CHUNK_BYTES = 2**22  # of a table, sent at once by each process: larger ones leave the caches
+TIMEOUT = timedelta(minutes=10)  # of waiting for the others; torch's own is 30
+KEY = "sknoisy/failed"  # in the processes' common store
+
+
+class OthersFailedError(RuntimeError):
+    """Another process that shared the fit failed; the message is its own."""
+
+
+class Alone:
+    """The only process: it shares nothing, and its part is all."""
+
+    rank, size = 0, 1
+
+    def is_split(self, n: int) -> bool:
+        """Return whether n rows are split; of fewer than two rows a process, all do all."""
+        return False
+
+    def part(self, n: int) -> slice:
+        """Return which rows of a batch of n this process passes through the network."""
+        return slice(0, n)
+
+    def own(self, rows):
+        """Return those of rows (n,) that this process answers for: each has one that does."""
+        return rows
+
+    def share(self, n: int) -> float:
+        """Return what the mean over this process's part weighs in the mean over n rows."""
+        return 1.0
+
+    def counts(self, n: int) -> float:
+        """Return what each row of this process's part counts in a sum over n rows."""
+        return 1.0
+
+    def gather(self, n: int, tensor: Tensor) -> Tensor:
+        """Return n rows, of which each process has its `part`."""
+        return tensor
+
+    def gather_own(self, tensor: Tensor) -> Tensor:
+        """Return the rows of which each process has its `own`."""
+        return tensor
+
+    def exchange(self, table: Tensor, rows: Tensor) -> None:
+        """Write the rows (k,) of a table that each process wrote into the tables of all."""
+
+    def sum_(self, tensors: list[Tensor]) -> None:
+        """Replace tensors by their sums over the processes."""
+
+    def first(self, value):
+        """Return the first process's value."""
+        return value
+
+    def all(self, value) -> list:
+        """Return the values of all processes."""
+        return [value]
+
+    def any(self, flag: bool) -> bool:
+        """Return whether a flag is set in any process."""
+        return flag
+
+    def share_state(self, module: nn.Module) -> None:
+        """Give all processes the first one's weights and buffers."""
+
+    def seed_own(self, seed: int | None) -> None:
+        """Let dropout and augmentation draw other numbers in each process."""
+
+    def device(self, device: torch.device) -> torch.device:
+        """Return the device of this process, of those of the same type."""
+        return device
+
+    def check_same(self, described: dict[str, str]) -> None:
+        """Raise in all processes where one was given something else."""
+
+    def __reduce__(self):
+        return Alone, ()
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+ALONE = Alone()
+
+
+class Ranks(Alone):
+    """One of the processes of torch.distributed's default group.
+
+    Parameters
+    ----------
+    timeout : timedelta
+        How long to wait for the others.
+    """
+
+    is_agreed = False  # that training ends: all processes know
+
+    def __init__(self, timeout: timedelta = TIMEOUT):
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.groups = {"cpu": dist.new_group(backend="gloo", timeout=timeout)}
+        if torch.cuda.is_available() and dist.is_nccl_available():
+            self.groups["cuda"] = dist.new_group(backend="nccl", timeout=timeout)
+        self.n_bytes = self.n_messages = 0
+
+    def close(self) -> None:
+        """Leave the groups."""
+        # gloo closes its sockets, by which the others notice, with the last reference alone.
+        while self.groups:
+            dist.destroy_process_group(self.groups.popitem()[1])
+
+    def is_split(self, n):
+        """Return whether n rows are split; of fewer than two rows a process, all do all."""
+        return n >= 2 * self.size
+
+    def part(self, n):
+        """Return which rows of a batch of n this process passes through the network."""
+        if not self.is_split(n):
+            return slice(0, n)
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def own(self, rows):
+        """Return those of rows (n,) that this process answers for: each has one that does."""
+        if not self.is_split(len(rows)) and self.rank:
+            return rows[:0]
+        return rows[self.part(len(rows))]
+
+    def share(self, n):
+        """Return what the mean over this process's part weighs in the mean over n rows."""
+        part = self.part(n)
+        return (part.stop - part.start) / n if self.is_split(n) else 1 / self.size
+
+    def counts(self, n):
+        """Return what each row of this process's part counts in a sum over n rows."""
+        return 1.0 if self.is_split(n) else 1 / self.size
+
+    def gather(self, n, tensor):
+        """Return n rows, of which each process has its `part`; of all of them the first's."""
+        if self.is_split(n):
+            return self.gather_own(tensor)
+        sent, group = self._sendable(tensor)
+        dist.broadcast(sent, src=0, group=group)
+        return sent.to(tensor.device)
+
+    def gather_own(self, tensor):
+        """Return the rows of which each process has its `own`, one process's below another's."""
+        return self._gather(tensor, self._lengths(len(tensor)))
+
+    def _lengths(self, n):
+        found = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(found, torch.tensor([n]), group=self.groups["cpu"])
+        return [int(k) for k in found]
+
+    def _gather(self, tensor, lengths):
+        sent, group = self._sendable(tensor)
+        padded = sent.new_zeros(max(lengths), *sent.shape[1:])
+        padded[: len(sent)] = sent
+        parts = [torch.empty_like(padded) for _ in lengths]
+        self._count(padded)
+        dist.all_gather(parts, padded, group=group)
+        found = torch.cat([part[:n] for part, n in zip(parts, lengths, strict=True)])
+        return found.to(tensor.device)
+
+    def _sendable(self, tensor):
+        """Return a contiguous tensor, and the group that carries its device's tensors."""
+        if tensor.device.type not in self.groups:
+            tensor = tensor.cpu()
+        return tensor.detach().contiguous(), self.groups[tensor.device.type]
+
+    def _count(self, tensor):
+        self.n_messages += 1
+        self.n_bytes += tensor.nbytes
+
+    def exchange(self, table, rows):
+        """Write the rows (k,) of a table that each process wrote into the tables of all."""
+        rows, lengths = rows.to(table.device), self._lengths(len(rows))
+        of_all = self._gather(rows, lengths).split(lengths)
+        size = max(1, CHUNK_BYTES // table[:1].nbytes)
+        for first in range(0, max(lengths), size):
+            mine = table[rows[first : first + size]]
+            found = self._gather(mine, [max(0, min(size, n - first)) for n in lengths])
+            done = 0
+            for rank, theirs in enumerate(of_all):
+                part = theirs[first : first + size]
+                if rank != self.rank:
+                    table[part] = found[done : done + len(part)]
+                done += len(part)
+
+    def sum_(self, tensors):
+        """Replace tensors by their sums over the processes, a message a type and device."""
+        kinds = {}
+        for tensor in tensors:
+            kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+        for same in kinds.values():
+            flat, group = self._sendable(torch.cat([t.detach().reshape(-1) for t in same]))
+            self._count(flat)
+            dist.all_reduce(flat, group=group)
+            parts = flat.split([t.numel() for t in same])
+            for tensor, total in zip(same, parts, strict=True):
+                tensor.detach().copy_(total.view(tensor.shape))
+
+    def first(self, value):
+        """Return the first process's value."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.groups["cpu"])
+        return box[0]
+
+    def all(self, value):
+        """Return the values of all processes."""
+        found = [None] * self.size
+        dist.all_gather_object(found, value, group=self.groups["cpu"])
+        return found
+
+    def any(self, flag):
+        """Return whether a flag is set in any process."""
+        found = torch.tensor([int(flag)])
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.groups["cpu"])
+        return bool(found.item())
+
+    @torch.no_grad()
+    def share_state(self, module):
+        """Give all processes the first one's weights and buffers."""
+        for tensor in module.state_dict().values():
+            tensor.copy_(self.gather(0, tensor))
+
+    def seed_own(self, seed):
+        """Let dropout and augmentation draw other numbers in each process."""
+        own = int(np.random.SeedSequence([seed or 0, self.rank]).generate_state(1)[0])
+        torch.manual_seed(own)
+        np.random.seed(own)  # noqa: NPY002 - augmentations may draw by it
+
+    def device(self, device):
+        """Return the device of this process: the one that its launcher chose, or the rank's."""
+        if device.type != "cuda" or device.index is not None:
+            return device
+        index = torch.cuda.current_device()
+        if index == 0 and torch.cuda.device_count() > 1:
+            index = int(os.environ.get("LOCAL_RANK", self.rank)) % torch.cuda.device_count()
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
+
+    def check_same(self, described):
+        """Raise in all processes where one was given something else."""
+        found = self.all(described)
+        for rank, other in enumerate(found):
+            for name in {**found[0], **other}:
+                if other.get(name) != found[0].get(name):
+                    raise ValueError(
+                        f"distributed=True needs the same {name} in every process, got"
+                        f" {found[0].get(name)} in process 0 and {other.get(name)} in process"
+                        f" {rank}; read the same data, and pass the same parameters, in all."
+                    )
+
+    def tell(self, error: BaseException) -> None:
+        """Leave a note of an error for those that will only see a broken connection."""
+        store = _store()
+        if store is not None and not isinstance(error, OthersFailedError):
+            store.set(KEY, f"process {self.rank}: {type(error).__name__}: {error}")
+
+    def heard(self) -> str | None:
+        """Return the note of another process, if there is one."""
+        store = _store()
+        if store is None or not store.check([KEY]):
+            return None
+        return store.get(KEY).decode()
+
+    def forget(self) -> None:
+        """Remove the notes of an earlier fit, before any process goes on."""
+        store = _store()
+        if self.rank == 0 and store is not None and store.check([KEY]):
+            store.delete_key(KEY)
+        dist.barrier(group=self.groups["cpu"])
+
+
+def _store():
+    """Return the store that the processes have in common; None where torch hides it."""
+    get = getattr(dist.distributed_c10d, "_get_default_store", None)
+    return None if get is None else get()
+
+
+def check_group() -> None:
+    """Raise ValueError unless a launcher has made torch.distributed's process group."""
+    if not dist.is_available() or not dist.is_initialized():
+        raise ValueError(
+            "distributed=True needs a process group, which this process has not joined: start the"
+            " script by torchrun and call torch.distributed.init_process_group('gloo') before fit."
+            " Inside a worker of a search pass distributed=False; the search itself is parallel."
+        )
+
+
+@contextmanager
+def joined(distributed):
+    """Yield the processes that share a fit; where one fails, so do the others.
+
+    Parameters
+    ----------
+    distributed : bool or timedelta
+        False: this process alone. A timedelta is how long to wait for the others.
+    """
+    if not isinstance(distributed, bool | np.bool_ | timedelta):
+        raise TypeError(
+            f"distributed must be True, False or a timedelta to wait for other processes, got"
+            f" {distributed!r}."
+        )
+    if not distributed:
+        yield ALONE
+        return
+    check_group()
+    if dist.get_world_size() == 1:
+        yield ALONE
+        return
+    ranks = Ranks(distributed if isinstance(distributed, timedelta) else TIMEOUT)
+    try:
+        ranks.forget()
+        with warnings.catch_warnings():
+            if ranks.rank:
+                warnings.simplefilter("ignore", UserWarning)
+            yield ranks
+    except InterruptedError as error:
+        ranks.tell(KeyboardInterrupt("amid an epoch"))
+        raise KeyboardInterrupt from error
+    except RuntimeError as error:
+        note = ranks.heard()
+        if note is None:
+            ranks.tell(error)
+            raise
+        raise OthersFailedError(f"The fit failed in another process, {note}") from error
+    except BaseException as error:
+        ranks.tell(error)
+        raise
+    finally:
+        ranks.close()
