@@ -152,12 +152,12 @@ class NoisyLabelClassifier(
     def _fit(self, X, y, sample_weight, *, label_proba=None, **fit_params):
         with joined(self.distributed) as ranks:
             check_training_params(self)
-            self._check_params()
             return self._train(ranks, X, y, sample_weight, label_proba, fit_params)
 
     def _train(self, ranks, X, y, sample_weight, label_proba, fit_params):
         session = FitSession(self, X, y, ranks)
         with session, borrowed(self.callbacks) as callbacks:
+            self._check_params()
             data = read_training_data(self, X, y, sample_weight, label_proba)
             self.classes_, self._row_format = data.classes, RowFormat.of(data.X, X)
             self._row_index = RowIndex.of(X, y, label_proba)

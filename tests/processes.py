@@ -136,6 +136,14 @@ def serve(rank, size, path, pipe):
             pipe.send((None, (type(error).__name__, str(error), traceback.format_exc())))
 
 
+def answer(pipe):
+    """Return what a process answers; None if it is no more."""
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionResetError):
+        return None
+
+
 class Failed(Exception):
     """An error in one of the processes, by its name."""
 
@@ -161,10 +169,10 @@ class Processes:
             pipe.send((function, arguments, params))
 
     def answers(self):
-        """Return pairs: what each process returned, and its error."""
+        """Return pairs: what each process returned, and its error; None for one that is no more."""
         for pipe in self.pipes:
             assert pipe.poll(PATIENCE), "a process does not answer"
-        return [pipe.recv() for pipe in self.pipes]
+        return [answer(pipe) for pipe in self.pipes]
 
     def call(self, function, *arguments, **params):
         """Return what each process returns."""

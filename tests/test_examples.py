@@ -11,7 +11,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:target_momentum"),  # few epochs do
 ]
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+SPAWN = {"several_processes", "ray_train"}  # processes of their own: see test_ranks.py
+EXAMPLES = sorted(
+    path
+    for path in (Path(__file__).parent.parent / "examples").glob("*.py")
+    if path.stem not in SPAWN
+)
 NEED_DATA = {"cifar10n"}
 
 

@@ -41,7 +41,7 @@ BELOW = {
     "neighbor_noise": {"networks"},
     "training": EQUATIONS | {"labels", "networks", "rows"},
     "weights": {"training"},
-    "inputs": {"label_proba", "labels", "networks", "rows", "training", "weights"},
+    "inputs": {"columns", "label_proba", "labels", "networks", "rows", "training", "weights"},
     "prediction": {"inputs", "training"},
     "storage": {"_version", "user_warnings", "inputs", "row_index", "rows", "training"},
     "parameters": {"training"},
@@ -55,7 +55,7 @@ BELOW = {
         "storage",
         "training",
     },
-    "review": {"issues", "labels", "pictures", "pipeline", "row_index", "storage"},
+    "review": {"inputs", "issues", "labels", "pictures", "pipeline", "row_index", "storage"},
     "export": {"base", "functional", "networks", "prediction", "storage", "training"},
 }
 # A method stands above what trains nets; none imports another, and none sees what is stored.

@@ -1,10 +1,21 @@
 """Several processes share a fit: it is that of one process, and where one fails all end."""
 
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from processes import CASES, Processes, case, fitted, found
+from processes import CASES, Double, Processes, case, data, fitted, found
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
+from torch.utils.data import Dataset
 
 from sknoisy import ALRClassifier
 
@@ -117,3 +128,122 @@ def test_a_process_group_is_asked_for_by_name():
         fitted(ALRClassifier, distributed=True)
     with pytest.raises(TypeError, match="distributed must be True, False or a timedelta"):
         fitted(ALRClassifier, distributed="yes")
+
+
+class Kill(Callback):
+    """Send a process a signal at the end of a batch, once, if a file is there."""
+
+    def __init__(self, armed, rank, epoch, signal_number=signal.SIGKILL):
+        self.armed = armed
+        self.rank = rank
+        self.epoch = epoch
+        self.signal_number = signal_number
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        is_here = len(net.history) == self.epoch and dist.get_rank() == self.rank
+        if training and is_here and self.armed.exists():
+            self.armed.unlink()
+            os.kill(os.getpid(), self.signal_number)
+
+
+def fit_dropout(folder, *callbacks, **params):
+    """Return what a fit with dropout and checkpoints leaves."""
+    params = {"module": None, "module__hidden": 8, "warmup_epochs": 2, "max_epochs": 8} | params
+    return found(
+        ALRClassifier,
+        distributed=params.pop("distributed", True),
+        checkpoint_dir=folder,
+        callbacks=list(callbacks),
+        **params,
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_processes_that_start_again_end_as_others_do(rank, tmp_path):
+    kill = Kill(tmp_path / "armed", rank, 5)
+    kill.armed.touch()
+    groups = [Processes(2, tmp_path / f"store{k}") for k in range(2)]
+    try:
+        groups[0].send(fit_dropout, str(tmp_path / "fit"), kill)
+        answers = groups[0].answers()
+        assert answers[rank] is None
+        assert answers[1 - rank][1][0] in ("RuntimeError", "DistBackendError", "OthersFailedError")
+        assert not kill.armed.exists()
+        resumed = groups[1].call(fit_dropout, str(tmp_path / "fit"), kill)
+        whole = groups[1].call(fit_dropout, str(tmp_path / "other"), kill)
+    finally:
+        for group in groups:
+            group.close()
+    for key in ("weights", "soft labels", "losses"):
+        assert torch.equal(resumed[0][key], whole[0][key])
+        assert torch.equal(resumed[1][key], whole[0][key])
+
+
+def test_a_process_that_stands_still_ends_the_fit_after_the_timeout(tmp_path):
+    stop = Kill(tmp_path / "armed", 1, 3, signal.SIGSTOP)
+    stop.armed.touch()
+    group = Processes(2, tmp_path / "store")
+    try:
+        wait = timedelta(seconds=2)
+        group.send(fit_dropout, str(tmp_path / "fit"), stop, distributed=wait)
+        assert group.pipes[0].poll(20)
+        name, message, _ = group.pipes[0].recv()[1]
+        assert name == "RuntimeError"
+        assert "timed out" in message.lower()
+    finally:
+        group.close()
+
+
+class Counted(Dataset):
+    """Rows that note who reads them."""
+
+    def __init__(self):
+        self.X, self.y, _ = data()
+        self.reads = np.zeros(len(self.X), dtype=int)
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, row):
+        self.reads[row] += 1
+        return torch.from_numpy(self.X[row]), int(self.y[row])
+
+
+def reads_of(epochs):
+    dataset = Counted()
+    params = {"max_epochs": epochs, "warmup_epochs": 1, "evidence": False, "random_state": 0}
+    ALRClassifier(Double, distributed=True, **params).fit(dataset)
+    return dataset.reads.sum()
+
+
+def test_each_process_reads_its_share_of_a_dataset(group):
+    shorter, longer = group.call(reads_of, 2), group.call(reads_of, 4)
+    per_epoch = [(b - a) / 2 for a, b in zip(shorter, longer, strict=True)]
+    assert sum(per_epoch) == 403
+    assert max(per_epoch) - min(per_epoch) <= 4  # a row of each of four batches
+
+
+def test_processes_that_search_find_the_same(group):
+    scores = group.call(search)
+    assert all(np.array_equal(s, scores[0], equal_nan=True) for s in scores)
+    assert np.isnan(scores[0]).any()  # of a setting that fails in one process
+
+
+def search():
+    """Search in each process, over settings of which one fails in one process alone."""
+    X, y, _ = data(200)
+    clf = ALRClassifier(
+        Double, max_epochs=3, warmup_epochs=1, evidence=False, random_state=0, distributed=True
+    )
+    settings = [{"lr": [0.01, 0.02]}, {"callbacks": [[Raise(1, ValueError("here"))]]}]
+    with warnings.catch_warnings(action="ignore"):
+        found = GridSearchCV(clf, settings, cv=2, error_score=np.nan).fit(X, y)
+    return found.cv_results_["mean_test_score"]
+
+
+@pytest.mark.slow
+def test_the_example_runs_by_itself():
+    script = Path(__file__).parent.parent / "examples" / "several_processes.py"
+    command = [sys.executable, str(script)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    assert "2 processes, the same soft labels" in told

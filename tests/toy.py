@@ -72,8 +72,8 @@ class ToyClassifier(NoisyLabelClassifier):
             module, class_weight=class_weight, optimizer=optimizer, lr=lr, max_epochs=max_epochs,
             batch_size=batch_size, train_split=train_split, evidence=evidence, calibrate=calibrate,
             callbacks=callbacks, augment=augment, device=device, amp=amp, compile=compile,
-            distributed=distributed, verbose=verbose, random_state=random_state, checkpoint_dir=checkpoint_dir,
-            skorch_params=skorch_params,
+            distributed=distributed, verbose=verbose, random_state=random_state,
+            checkpoint_dir=checkpoint_dir, skorch_params=skorch_params,
         )  # fmt: skip
         self.momentum = momentum
         self.strength = strength

@@ -37,7 +37,8 @@ def new_linear(
     Its weights are random, drawn by `rng`, or zeros, which correct nothing.
     """
     with torch.random.fork_rng([]):
-        torch.manual_seed(int(rng.integers(2**31)))
+        if is_random:
+            torch.manual_seed(int(rng.integers(2**31)))
         linear = nn.Linear(features.shape[1], like.shape[1], dtype=like.dtype)
     if not is_random:
         nn.init.zeros_(linear.weight)

@@ -134,6 +134,7 @@ class InnerNet(NeuralNetClassifier):
         """Draw no more."""
         super().on_train_end(net, **kwargs)
         del self.rng_
+        vars(self).pop("sizes_", None)  # a generator, which no pickle holds
 
     def on_batch_begin(self, net, **kwargs):
         """Note how many rows the whole batch has, and what this process's part weighs."""
