@@ -123,8 +123,8 @@ class Loop:
         label_optimizer = torch.optim.Adam(label_net.parameters(), lr=5e-4)
         trusted = self.y[:N_TRUSTED].cpu()
         meta_batches, appended = (
-            TrustedBatches(trusted, META_BATCH),
-            TrustedBatches(trusted, APPENDED),
+            TrustedBatches(trusted, META_BATCH, np.random.default_rng(0)),
+            TrustedBatches(trusted, APPENDED, np.random.default_rng(1)),
         )
         start = perf_counter()
         for rows in self.batches():

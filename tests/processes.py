@@ -32,6 +32,14 @@ class Double(nn.Module):
         return self.layers(X.double() / 8)
 
 
+class Normed(Double):
+    """The same with BatchNorm."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__(n_features, n_classes)
+        self.layers.insert(1, nn.BatchNorm1d(16, dtype=torch.float64))
+
+
 def data(n=403):
     X, true = load_digits(return_X_y=True)
     X, true = X[:n].astype(np.float32), true[:n]

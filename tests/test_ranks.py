@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from processes import CASES, Double, Processes, case, data, fitted, found
+from processes import CASES, Double, Normed, Processes, case, data, fitted, found
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch.utils.data import Dataset
 
-from sknoisy import ALRClassifier
+from sknoisy import ALRClassifier, SyntheticMixClassifier
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -50,6 +50,20 @@ def test_processes_together_fit_as_one_does(name, group, alone):
             if expected[key] is not None:
                 torch.testing.assert_close(result[key], expected[key], rtol=0, atol=1e-9)
                 assert torch.equal(result[key], results[0][key])
+
+
+@pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier])
+def test_exact_batch_norm_is_that_of_one_process(method, group):
+    params = {"module": Normed, "warmup_epochs": 2}
+    params |= {"mix_start": 3} if method is SyntheticMixClassifier else {}
+    expected = found(method, **params)
+    for result in group.call(found, method, **params, distributed="exact"):
+        torch.testing.assert_close(
+            result["soft labels"], expected["soft labels"], rtol=0, atol=1e-7
+        )
+    of_parts = group.call(found, method, **params, distributed=True)
+    assert torch.equal(of_parts[0]["weights"], of_parts[1]["weights"])
+    assert not torch.allclose(of_parts[0]["weights"], expected["weights"], rtol=0, atol=1e-3)
 
 
 class Raise(Callback):
@@ -126,7 +140,7 @@ def test_what_processes_were_given_must_be_the_same(group, what, name):
 def test_a_process_group_is_asked_for_by_name():
     with pytest.raises(ValueError, match=r"needs a process group.*torchrun.*distributed=False"):
         fitted(ALRClassifier, distributed=True)
-    with pytest.raises(TypeError, match="distributed must be True, False or a timedelta"):
+    with pytest.raises(TypeError, match="distributed must be True, False, 'exact' or a timedelta"):
         fitted(ALRClassifier, distributed="yes")
 
 

@@ -171,12 +171,13 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Whether the network's passes run in mixed precision; losses stay in float32.
     compile : bool, default=False
         Whether to compile the network with `torch.compile`.
-    distributed : bool or timedelta, default=False
+    distributed : bool, 'exact' or timedelta, default=False
         Whether to share the fit with the other processes of a torch.distributed process group, as
         torchrun starts them: each passes its part of every batch of `batch_size` rows through the
         network. All get the same data and parameters, and all end with the same fit; predictions
-        are each process's own. A timedelta is how long to wait for another process, 10 minutes if
-        True. Where one fails, all raise.
+        are each process's own. BatchNorm normalizes by the part, or if 'exact' by the whole batch,
+        which takes messages a layer. A timedelta is how long to wait for another process, else 10
+        minutes. Where one fails, all raise.
     verbose : int, default=0
         1 prints skorch's table, a line an epoch.
     random_state : int, RandomState or None, default=None

@@ -1,6 +1,6 @@
 """Penultimate features, and extra forward passes that preserve buffers and generators."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from skorch import NeuralNet
@@ -61,7 +61,10 @@ def pass_through(
     `module`, in the mode that this is in.
     """
     module = unwrap(net.module_) if module is None else module
-    with getattr(net, "autocast", nullcontext)():
+    contexts = (getattr(net, name, nullcontext)() for name in ("autocast", "batch_norm"))
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
         logits, features = logits_and_features(module, as_inputs(X, net.device), layer)
     return at_least_float32(logits), at_least_float32(features)
 

@@ -1,6 +1,7 @@
 """The skorch net of the estimators: scales images on the device, mixes precisions."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sknoisy.training.interruption import is_raised_by_code
 from sknoisy.training.ranks import ALONE
 from sknoisy.training.user_callbacks import DEFAULTS, OWN, call_hook
+from sknoisy.training.whole_batch_norm import WholeBatchNorm
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -107,6 +109,12 @@ class InnerNet(NeuralNetClassifier):
         """Return the context that the module's passes run in."""
         device = torch.device(self.device).type
         return torch.autocast(device, AMP_TYPES.get(self.amp), enabled=bool(self.amp))
+
+    def batch_norm(self):
+        """Return the context in which BatchNorm normalizes: in training by this process's part."""
+        is_shared = self.ranks.is_exact and self.module_.training
+        is_split = is_shared and self.ranks.is_split(self.n_rows_)
+        return WholeBatchNorm(self.ranks) if is_split else nullcontext()
 
     @property
     def gradient_scale(self) -> float:
@@ -250,7 +258,7 @@ class InnerNet(NeuralNetClassifier):
 
     def infer(self, x, **fit_params):
         """Return the module's logits, float32, for a batch."""
-        with self.autocast():
+        with self.autocast(), self.batch_norm():
             logits = super().infer(as_inputs(x, self.device), **fit_params)
         if not self.amp:
             return logits

@@ -28,7 +28,7 @@ class OthersFailedError(RuntimeError):
 class Alone:
     """The only process: it shares nothing, and its part is all."""
 
-    rank, size = 0, 1
+    rank, size, is_exact = 0, 1, False
 
     def is_split(self, n: int) -> bool:
         """Return whether n rows are split; of fewer than two rows a process, all do all."""
@@ -106,11 +106,14 @@ class Ranks(Alone):
     ----------
     timeout : timedelta
         How long to wait for the others.
+    is_exact : bool, default=False
+        Whether BatchNorm's statistics are those of the whole batch.
     """
 
     is_agreed = False  # that training ends: all processes know
 
-    def __init__(self, timeout: timedelta = TIMEOUT):
+    def __init__(self, timeout: timedelta = TIMEOUT, *, is_exact: bool = False):
+        self.is_exact = is_exact
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.groups = {"cpu": dist.new_group(backend="gloo", timeout=timeout)}
         if torch.cuda.is_available() and dist.is_nccl_available():
@@ -308,13 +311,14 @@ def joined(distributed):
 
     Parameters
     ----------
-    distributed : bool or timedelta
-        False: this process alone. A timedelta is how long to wait for the others.
+    distributed : bool, 'exact' or timedelta
+        False: this process alone. 'exact': BatchNorm normalizes by the whole batch. A timedelta is
+        how long to wait for the others.
     """
-    if not isinstance(distributed, bool | np.bool_ | timedelta):
+    if not (isinstance(distributed, bool | np.bool_ | timedelta) or distributed == "exact"):
         raise TypeError(
-            f"distributed must be True, False or a timedelta to wait for other processes, got"
-            f" {distributed!r}."
+            f"distributed must be True, False, 'exact' or a timedelta to wait for other processes,"
+            f" got {distributed!r}."
         )
     if not distributed:
         yield ALONE
@@ -323,7 +327,8 @@ def joined(distributed):
     if dist.get_world_size() == 1:
         yield ALONE
         return
-    ranks = Ranks(distributed if isinstance(distributed, timedelta) else TIMEOUT)
+    timeout = distributed if isinstance(distributed, timedelta) else TIMEOUT
+    ranks = Ranks(timeout, is_exact=distributed == "exact")
     try:
         ranks.forget()
         with warnings.catch_warnings():
