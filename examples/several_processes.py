@@ -25,7 +25,7 @@ def fit():
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
     y_given = symmetric_noise(y_train, 0.4, random_state=0)
-    clf = ALRClassifier(distributed=True, batch_size=256, random_state=0)
+    clf = ALRClassifier(distributed=True, batch_size=256, max_epochs=20, random_state=0)
     clf.fit(X_train, y_given)
     sums = [None] * dist.get_world_size()
     dist.all_gather_object(sums, float((clf.soft_labels_ @ range(10)).sum()))

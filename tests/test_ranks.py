@@ -8,6 +8,7 @@ import warnings
 from datetime import timedelta
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -172,8 +173,8 @@ def fit_dropout(folder, *callbacks, **params):
     )
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_killed_processes_that_start_again_end_as_others_do(rank, tmp_path):
+@pytest.mark.slow
+def test_killed_processes_that_start_again_end_as_others_do(tmp_path, rank=0):
     kill = Kill(tmp_path / "armed", rank, 5)
     kill.armed.touch()
     groups = [Processes(2, tmp_path / f"store{k}") for k in range(2)]
@@ -261,3 +262,25 @@ def test_the_example_runs_by_itself():
     command = [sys.executable, str(script)]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
     assert "2 processes, the same soft labels" in told
+
+
+def searched(**params):
+    X, y, _ = data(200)
+    clf = ALRClassifier(
+        Double, max_epochs=3, warmup_epochs=1, evidence=False, random_state=0, **params
+    )
+    search = GridSearchCV(clf, {"lr": [0.01, 0.05]}, cv=2, error_score="raise")
+    return search.fit(X, y).cv_results_["mean_test_score"]
+
+
+@pytest.mark.slow
+def test_a_search_over_dask_is_that_of_one_process():
+    distributed = pytest.importorskip("dask.distributed")
+    expected = searched()
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    )
+    with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+        np.testing.assert_array_equal(searched(), expected)
+        with pytest.raises(ValueError, match="needs a process group.*a worker of a search"):
+            searched(distributed=True)

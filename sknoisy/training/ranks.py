@@ -191,17 +191,37 @@ class Ranks(Alone):
     def exchange(self, table, rows):
         """Write the rows (k,) of a table that each process wrote into the tables of all."""
         rows, lengths = rows.to(table.device), self._lengths(len(rows))
+        if not max(lengths):
+            return
         of_all = self._gather(rows, lengths).split(lengths)
-        size = max(1, CHUNK_BYTES // table[:1].nbytes)
-        for first in range(0, max(lengths), size):
-            mine = table[rows[first : first + size]]
-            found = self._gather(mine, [max(0, min(size, n - first)) for n in lengths])
-            done = 0
-            for rank, theirs in enumerate(of_all):
-                part = theirs[first : first + size]
-                if rank != self.rank:
-                    table[part] = found[done : done + len(part)]
-                done += len(part)
+        size = min(max(1, CHUNK_BYTES // table[:1].nbytes), max(lengths))
+        device = table.device if table.device.type in self.groups else torch.device("cpu")
+        # Newer versions of torch warn of the older name.
+        gather_into = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        sent = table.new_zeros(2, size, *table.shape[1:], device=device)
+        found = table.new_empty(2, self.size * size, *table.shape[1:], device=device)
+        pending = None  # while one chunk travels, the one before is written
+        for k, first in enumerate(range(0, max(lengths), size)):
+            mine = rows[first : first + size]
+            sent[k % 2, : len(mine)] = table[mine]
+            work = gather_into(
+                found[k % 2], sent[k % 2], group=self.groups[device.type], async_op=True
+            )
+            self._count(sent[k % 2])
+            self._write(table, of_all, pending)
+            pending = work, first, size, found[k % 2]
+        self._write(table, of_all, pending)
+
+    def _write(self, table, of_all, pending):
+        """Write what other processes sent of a chunk of their rows."""
+        if pending is None:
+            return
+        work, first, size, found = pending
+        work.wait()
+        for rank, (theirs, values) in enumerate(zip(of_all, found.split(size), strict=True)):
+            part = theirs[first : first + size]
+            if rank != self.rank:
+                table[part] = values[: len(part)].to(table.device)
 
     def sum_(self, tensors):
         """Replace tensors by their sums over the processes, a message a type and device."""
