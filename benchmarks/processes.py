@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.training.ranks import joined
+from sknoisy.training.process_group import joined
 
 N, N_TRUSTED, CLASSES, EPOCHS = 2048, 256, 10, 4
 ROWS, COLUMNS = 200_000, 500

@@ -33,8 +33,9 @@ from sknoisy.training.held_out import HeldOutSplit
 from sknoisy.training.interruption import is_called_by_joblib
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.outcome import warn_of_outcome
+from sknoisy.training.process_group import joined
 from sknoisy.training.progress import FitClock
-from sknoisy.training.ranks import ALONE, joined
+from sknoisy.training.ranks import ALONE
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
 from sknoisy.training.user_callbacks import borrowed

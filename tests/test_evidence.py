@@ -24,7 +24,7 @@ from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
 from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint import CheckpointFolder
-from sknoisy.training import cross_fit
+from sknoisy.training import cross_fit, noise_model
 from sknoisy.training.evidence import GIVEN_BIAS, _pooled, _trusted_gain, compare
 from sknoisy.training.halves import stratified_folds
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
@@ -653,3 +653,35 @@ def test_pairs_are_seen_by_the_corrected_folds_and_correcting_is_chosen():
     found = issues.position[issues.is_label_issue]
     assert np.isin(found, wrong).mean() > 0.85
     assert np.isin(wrong, found).mean() > 0.85
+
+
+@pytest.mark.parametrize("as_table", [False, True])
+def test_a_noise_model_is_the_same_in_chunks_and_nearly_so_of_a_sample(as_table, monkeypatch):
+    logits, _, given = drawn(6000, 4, uniform(0.3, 4), 1.5)
+    given = torch.eye(4, dtype=torch.float64)[given] if as_table else given
+    whole = fit_noise_model(logits, given)
+    monkeypatch.setattr(noise_model, "CHUNK", 400)
+    parts = fit_noise_model(logits, given)
+    for name in ("transition", "log_likelihood", "joint", "proba", "posterior"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
+    assert parts.temperature == pytest.approx(whole.temperature)
+    monkeypatch.setattr(noise_model, "MOST_FITTED", 12_000)
+    sample = fit_noise_model(logits, given)
+    assert len(sample.log_likelihood) == 6000
+    torch.testing.assert_close(sample.joint, whole.joint, rtol=0, atol=0.02)
+    assert sample.joint.sum() == pytest.approx(1)
+
+
+def test_fits_that_serve_another_keep_no_table(data, monkeypatch):
+    kept = []
+    logits_of = cross_fit._logits
+
+    def spy(recipe, data, held_out, nets, prior):
+        kept.extend(len(net.criterion_.targets) for net in nets)
+        return logits_of(recipe, data, held_out, nets, prior)
+
+    monkeypatch.setattr(cross_fit, "_logits", spy)
+    clf = ALRClassifier(**CALM).fit(*data[:2])
+    assert kept == [0] * len(kept)
+    assert len(kept) >= 4
+    assert clf.evidence_.proba.dtype == clf.soft_labels_.dtype

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.crowd import CrowdLabels
-from sknoisy.inputs import read_training_data
+from sknoisy.inputs import TrainingData, read_training_data
 from sknoisy.issues import find_label_issues, label_quality
 from sknoisy.label_proba import LabelProba, most_probable
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
@@ -375,3 +375,21 @@ def test_a_row_without_a_label_weighs_as_others_do_and_loses_no_class():
     assert weights.tolist() == [2.0, 0.0, 1.0, 1.0]  # of the training data, for other nets
     assert criterion.lost_classes() == []  # what y says of the second row is not read
     torch.testing.assert_close(criterion.count_given(torch.ones(4)), torch.tensor([2.5, 0.5]))
+
+
+def test_priors_count_votes_as_rows_weigh():
+    table = torch.tensor([[0.5, 0.5], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    labels, weights = np.array([0, 1, 0]), torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
+    data = TrainingData(None, labels, np.arange(2), weights, weights, label_proba=table)
+    assert data.given_prior.tolist() == pytest.approx([2 / 3, 1 / 3])
+    plain = TrainingData(None, labels, np.arange(2), None, None, label_proba=table)
+    assert plain.given_prior.tolist() == [0.5, 0.5]
+
+
+def test_tables_carry_the_index_of_label_proba_where_nothing_else_has_one(votes):
+    X, shares, *_ = votes
+    frame = pd.DataFrame(shares, index=[f"row {k}" for k in range(len(shares))])
+    clf = ALRClassifier(max_epochs=2, evidence=False, random_state=0).fit(X, label_proba=frame)
+    issues = clf.label_issues()
+    assert len(issues)
+    assert issues.index.tolist() == frame.index[issues["position"]].tolist()

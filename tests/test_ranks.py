@@ -174,7 +174,8 @@ def fit_dropout(folder, *callbacks, **params):
 
 
 @pytest.mark.slow
-def test_killed_processes_that_start_again_end_as_others_do(tmp_path, rank=0):
+def test_killed_processes_that_start_again_end_as_others_do(tmp_path):
+    rank = 0  # which writes the checkpoints
     kill = Kill(tmp_path / "armed", rank, 5)
     kill.armed.touch()
     groups = [Processes(2, tmp_path / f"store{k}") for k in range(2)]

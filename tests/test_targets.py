@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sknoisy.functional import BatchLabels, blend, soft_cross_entropy
+from sknoisy.training import targets
+from sknoisy.training.recipe import one_hot
 from sknoisy.training.targets import SoftTargetLoss
 
 
@@ -117,3 +121,29 @@ def test_table_is_a_buffer_and_no_parameter():
     criterion = SoftTargetLoss(torch.eye(3))
     assert list(criterion.state_dict()) == ["targets", "given"]
     assert not list(criterion.parameters())
+
+
+def test_a_table_with_room_is_lengthened_without_a_copy():
+    module = nn.Linear(2, 3)
+    table = one_hot(np.array([0, 2]), 3, module, room=2)
+    criterion = SoftTargetLoss(table, weights=torch.ones(2))
+    criterion.lengthen(2)
+    assert criterion.targets.data_ptr() == table.data_ptr()
+    assert criterion.targets.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    criterion.lengthen(1)  # there is no more room
+    assert criterion.targets.data_ptr() != table.data_ptr()
+    assert criterion.targets.shape == (5, 3)
+    assert criterion.weights.tolist() == [1] * 5
+
+
+def test_what_is_reverted_in_parts_is_what_is_reverted_whole(monkeypatch):
+    tables = []
+    for n_rows in (2, 100):
+        monkeypatch.setattr(targets, "ROWS_AT_ONCE", n_rows)
+        given = torch.eye(3)[torch.arange(9) % 3]
+        proba = given * 0.6 + 0.2 * given.roll(1, dims=1) + 0.2 / 3
+        criterion = SoftTargetLoss(proba, torch.ones(9), given=torch.arange(9) % 3)
+        criterion.targets[:] = torch.rand(9, 3, generator=torch.Generator().manual_seed(0))
+        criterion.revert(0.4, torch.arange(9))
+        tables.append(criterion.targets.clone())
+    assert torch.equal(*tables)

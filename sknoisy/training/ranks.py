@@ -7,8 +7,6 @@ them when it fails: by that the others notice.
 """
 
 import os
-import warnings
-from contextlib import contextmanager
 from datetime import timedelta
 
 import numpy as np
@@ -17,12 +15,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 CHUNK_BYTES = 2**22  # of a table, sent at once by each process: larger ones leave the caches
-TIMEOUT = timedelta(minutes=10)  # of waiting for the others; torch's own is 30
-KEY = "sknoisy/failed"  # in the processes' common store
-
-
-class OthersFailedError(RuntimeError):
-    """Another process that shared the fit failed; the message is its own."""
 
 
 class Alone:
@@ -112,7 +104,7 @@ class Ranks(Alone):
 
     is_agreed = False  # that training ends: all processes know
 
-    def __init__(self, timeout: timedelta = TIMEOUT, *, is_exact: bool = False):
+    def __init__(self, timeout: timedelta, *, is_exact: bool = False):
         self.is_exact = is_exact
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.groups = {"cpu": dist.new_group(backend="gloo", timeout=timeout)}
@@ -287,85 +279,3 @@ class Ranks(Alone):
                         f" {found[0].get(name)} in process 0 and {other.get(name)} in process"
                         f" {rank}; read the same data, and pass the same parameters, in all."
                     )
-
-    def tell(self, error: BaseException) -> None:
-        """Leave a note of an error for those that will only see a broken connection."""
-        store = _store()
-        if store is not None and not isinstance(error, OthersFailedError):
-            store.set(KEY, f"process {self.rank}: {type(error).__name__}: {error}")
-
-    def heard(self) -> str | None:
-        """Return the note of another process, if there is one."""
-        store = _store()
-        if store is None or not store.check([KEY]):
-            return None
-        return store.get(KEY).decode()
-
-    def forget(self) -> None:
-        """Remove the notes of an earlier fit, before any process goes on."""
-        store = _store()
-        if self.rank == 0 and store is not None and store.check([KEY]):
-            store.delete_key(KEY)
-        dist.barrier(group=self.groups["cpu"])
-
-
-def _store():
-    """Return the store that the processes have in common; None where torch hides it."""
-    get = getattr(dist.distributed_c10d, "_get_default_store", None)
-    return None if get is None else get()
-
-
-def check_group() -> None:
-    """Raise ValueError unless a launcher has made torch.distributed's process group."""
-    if not dist.is_available() or not dist.is_initialized():
-        raise ValueError(
-            "distributed=True needs a process group, which this process has not joined: start the"
-            " script by torchrun and call torch.distributed.init_process_group('gloo') before fit."
-            " Inside a worker of a search pass distributed=False; the search itself is parallel."
-        )
-
-
-@contextmanager
-def joined(distributed):
-    """Yield the processes that share a fit; where one fails, so do the others.
-
-    Parameters
-    ----------
-    distributed : bool, 'exact' or timedelta
-        False: this process alone. 'exact': BatchNorm normalizes by the whole batch. A timedelta is
-        how long to wait for the others.
-    """
-    if not (isinstance(distributed, bool | np.bool_ | timedelta) or distributed == "exact"):
-        raise TypeError(
-            f"distributed must be True, False, 'exact' or a timedelta to wait for other processes,"
-            f" got {distributed!r}."
-        )
-    if not distributed:
-        yield ALONE
-        return
-    check_group()
-    if dist.get_world_size() == 1:
-        yield ALONE
-        return
-    timeout = distributed if isinstance(distributed, timedelta) else TIMEOUT
-    ranks = Ranks(timeout, is_exact=distributed == "exact")
-    try:
-        ranks.forget()
-        with warnings.catch_warnings():
-            if ranks.rank:
-                warnings.simplefilter("ignore", UserWarning)
-            yield ranks
-    except InterruptedError as error:
-        ranks.tell(KeyboardInterrupt("amid an epoch"))
-        raise KeyboardInterrupt from error
-    except RuntimeError as error:
-        note = ranks.heard()
-        if note is None:
-            ranks.tell(error)
-            raise
-        raise OthersFailedError(f"The fit failed in another process, {note}") from error
-    except BaseException as error:
-        ranks.tell(error)
-        raise
-    finally:
-        ranks.close()
