@@ -98,8 +98,12 @@ class OnHeldOut(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Judge the epoch."""
-        if self.seen_ is None or not self.seen_.n_rows:
-            return
+        if self.seen_ is not None and self.seen_.n_rows:
+            # An error that ends training holds the frames that it passed: no logits are in them.
+            self.judge(net, *self._measure(net))
+
+    def _measure(self, net):
+        """Return the loss at the best temperature, and the accuracy."""
         logits, rows, criterion = *self.seen_.all(), net.criterion_
         self.seen_ = None
         labels = given_labels(criterion, rows).cpu()
@@ -111,7 +115,7 @@ class OnHeldOut(Callback):
         weights = None if weights is None else weights.cpu()
         given = labels if criterion.given_proba is None else criterion.as_given(rows).cpu()
         loss, self.log_beta_ = calibrated_loss(logits, given, weights, self.log_beta_)
-        self.judge(net, loss, (logits.argmax(dim=1) == labels).double().mean().item())
+        return loss, (logits.argmax(dim=1) == labels).double().mean().item()
 
     def judge(self, net, loss: float, accuracy: float):
         """Run after each epoch, with the loss at the best temperature and the accuracy."""
