@@ -172,7 +172,7 @@ def gather_evidence(
     def model_of(nets, prior):
         """Return the noise model of the nets; None where they diverged."""
         logits, shift = _logits(recipe, data, halves.held_out, nets, prior)
-        if not logits.isfinite().all():
+        if not all(logits[rows].isfinite().all() for rows in chunks(logits)):
             return None
         return fit_noise_model(logits, given, weights, halves.known(nets, logits, shift))
 
