@@ -142,7 +142,7 @@ class InnerNet(NeuralNetClassifier):
         """Draw no more."""
         super().on_train_end(net, **kwargs)
         del self.rng_
-        vars(self).pop("sizes_", None)  # a generator, which no pickle holds
+        vars(self).pop("sizes_", None)
 
     def on_batch_begin(self, net, **kwargs):
         """Note how many rows the whole batch has, and what this process's part weighs."""
@@ -191,7 +191,7 @@ class InnerNet(NeuralNetClassifier):
         """Run an epoch over this process's parts of the batches."""
         if iterator is not None:
             iterator.batch_sampler.ranks = self.ranks
-            self.sizes_ = iterator.batch_sampler.sizes()
+            self.sizes_ = iter(list(iterator.batch_sampler.sizes()))  # which a pickle holds
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if training:
             self.average_statistics()
