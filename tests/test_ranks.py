@@ -19,6 +19,7 @@ from skorch.callbacks import Callback
 from torch.utils.data import Dataset
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
+from sknoisy.training import warmup_search
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -103,6 +104,22 @@ def test_an_error_in_one_process_ends_the_fit_in_all_and_the_next_works(group, e
     torch.testing.assert_close(
         group.call(case, "alr", distributed=True)[0]["weights"], alone("alr")["weights"]
     )
+
+
+def interrupted_after_evidence():
+    """Ctrl-C in one process, after nets of the evidence ended early by themselves."""
+    warmup_search.PATIENT_EPOCHS = warmup_search.PATIENT_STEPS = 1
+    try:
+        return fit_with(Raise(1, KeyboardInterrupt()), evidence=True, max_epochs=12)
+    finally:
+        warmup_search.PATIENT_EPOCHS, warmup_search.PATIENT_STEPS = 5, 110
+
+
+@pytest.mark.evidence
+def test_an_end_that_all_agreed_on_does_not_cover_a_later_interruption(group):
+    group.send(interrupted_after_evidence)
+    names = [failure[0] for _, failure in group.answers()]
+    assert names[:2] == ["OthersFailedError", "KeyboardInterrupt"]
 
 
 class Stop(Callback):

@@ -273,7 +273,7 @@ class CorrectLabels(RefineLabels):
 
     def before_loss(self, net, logits, rows):
         """Write the labels that predictions and the label network lead to."""
-        n = self.n_own(logits)
+        n = len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
         rows, logits, criterion = rows[:n], logits[:n], net.criterion_
         has_label = criterion.has_label(rows)
         self.count_predictions(net, logits[has_label], rows[has_label])
@@ -284,10 +284,6 @@ class CorrectLabels(RefineLabels):
             if self.labels == "refined":
                 labels = blend(criterion.targets[rows], labels, self.momentum)
             criterion.targets[rows] = labels / labels.sum(dim=1, keepdim=True)  # had none, perhaps
-
-    def n_own(self, logits):
-        """Return how many rows of a batch are followed by trusted ones."""
-        return len(logits) - (0 if self.trusted_ is None else self.trusted_.n_appended)
 
     def label_logits(self, net, logits, features):
         """Return the logits (B, C) of what labels are pulled to, or, if generated, become."""

@@ -204,7 +204,7 @@ class MixNeighbors(LabelCallback):
             weight = torch.tensor(weight, dtype=net.criterion_.targets.dtype, device=X.device)
             X, rows = self.gathered(net, X), self.gathered(net, rows)
             partners = torch.from_numpy(self.rng_.permutation(len(rows)))
-            matrix = mixup_matrix(weight, partners.to(X.device))[self.part(net, len(rows))]
+            matrix = mixup_matrix(weight, partners.to(X.device))[ranks_of(net).part(len(rows))]
         else:
             X, rows, matrix = self.mix_with_neighbors(net, X, rows, self.updates_targets(epoch))
         weights = net.criterion_.weights_of(rows)
@@ -229,7 +229,7 @@ class MixNeighbors(LabelCallback):
         own = torch.arange(n_own, device=rows.device)
         if self.neighbors == "batch":
             X, rows, features = (self.gathered(net, found) for found in (X, rows, features))
-            own = torch.arange(len(rows), device=rows.device)[self.part(net, len(rows))]
+            own = torch.arange(len(rows), device=rows.device)[ranks_of(net).part(len(rows))]
             positions = nearest(features, self.n_neighbors_, own)
         else:
             others, positions = self.neighbors_[rows].unique(return_inverse=True)
@@ -245,10 +245,6 @@ class MixNeighbors(LabelCallback):
         """Return the rows of the whole batch, of which several processes may have a part each."""
         ranks = ranks_of(net)
         return tensor if ranks.size == 1 else ranks.gather(net.n_rows_, tensor)
-
-    def part(self, net, n_rows) -> slice:
-        """Return which rows of the whole batch are those of this process."""
-        return ranks_of(net).part(n_rows)
 
     def end_epoch(self, net, epoch):
         """When mixing ends, revert more corrected labels than can have been wrong."""

@@ -18,7 +18,8 @@ from torch.utils.data import Subset
 from sknoisy.functional import shift_prior
 from sknoisy.rows import take_rows
 from sknoisy.training.evidence import Evidence, compare, likelihood_gain
-from sknoisy.training.halves import Halves, write_logits
+from sknoisy.training.features import write_logits
+from sknoisy.training.halves import Halves
 from sknoisy.training.held_out import OnHeldOut
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of
@@ -297,7 +298,7 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
     dtype = table_dtype(recipe.module)
     logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=dtype)
     for rows, net in zip(held_out, nets, strict=True):
-        write_logits(net, data.X, rows, logits)
+        write_logits(net, net.get_dataset(data.X), torch.from_numpy(rows), logits)
     shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
     if data.class_weights is None:
         return logits, shift

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import threading
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -162,18 +161,16 @@ class WholeBatches(Sampler):
             )
 
     def __iter__(self):
-        positions = self.positions()
-        for batch in range(self.n_batches):
-            is_last = batch == self.n_batches - 1
-            stop = self.end if is_last else (batch + 1) * self.batch_size
-            whole = positions[batch * self.batch_size : stop]
-            yield whole[self.ranks.part(len(whole))]
+        positions, first = self.positions(), 0
+        for n_rows in self.sizes():
+            part = self.ranks.part(n_rows)
+            yield positions[first + part.start : first + part.stop]
+            first += n_rows
 
-    def sizes(self) -> Iterator[int]:
-        """Yield how many rows each whole batch has."""
-        for batch in range(self.n_batches):
-            is_last = batch == self.n_batches - 1
-            yield self.end - batch * self.batch_size if is_last else self.batch_size
+    def sizes(self) -> list[int]:
+        """Return how many rows each whole batch has."""
+        before_last = [self.batch_size] * (self.n_batches - 1)
+        return [*before_last, self.end - sum(before_last)]
 
     def __len__(self):
         return self.n_batches

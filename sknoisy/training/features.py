@@ -5,9 +5,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from sknoisy.functional import at_least_float32
 from sknoisy.training.net import as_inputs
+from sknoisy.training.ranks import ALONE
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -67,6 +69,21 @@ def pass_through(
             stack.enter_context(context)
         logits, features = logits_and_features(module, as_inputs(X, net.device), layer)
     return at_least_float32(logits), at_least_float32(features)
+
+
+def write_logits(net, dataset, rows: Tensor, table: Tensor, convert=at_least_float32) -> None:
+    """Write the logits (k, C) of rows (k,) of a dataset into those of a table, batch by batch.
+
+    ``convert(logits)`` is what is written. Processes that share a fit pass a part each.
+    """
+    if not len(rows):
+        return
+    ranks = getattr(net, "ranks", ALONE)
+    rows, done = ranks.own(rows), 0
+    for logits in net.forward_iter(Subset(dataset, rows.numpy())):
+        table[rows[done : done + len(logits)]] = convert(logits).to(table)
+        done += len(logits)
+    ranks.exchange(table, rows)
 
 
 @contextmanager

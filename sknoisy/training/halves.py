@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
 
-from sknoisy.functional import at_least_float32
+from sknoisy.training.features import write_logits
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.seeds import MAX_SEED
 from sknoisy.training.warmup_search import WarmupSearch
@@ -107,16 +106,6 @@ class Halves:
             return logits[self.trusted.indices], labels
         found = logits.new_zeros(len(labels), logits.shape[1])
         for k, net in enumerate(nets):
-            write_logits(net, self.trusted.X, np.flatnonzero(self.trusted_folds == k), found)
+            rows = torch.from_numpy(np.flatnonzero(self.trusted_folds == k))
+            write_logits(net, net.get_dataset(self.trusted.X), rows, found)
         return found + shift, labels
-
-
-def write_logits(net, X, rows: np.ndarray, table: Tensor) -> None:
-    """Write the logits of rows (k,) of X into a table (n, C), batch by batch."""
-    if not len(rows):
-        return
-    rows, done = net.ranks.own(torch.from_numpy(rows)), 0
-    for logits in net.forward_iter(Subset(net.get_dataset(X), rows.numpy())):
-        table[rows[done : done + len(logits)]] = at_least_float32(logits).to(table)
-        done += len(logits)
-    net.ranks.exchange(table, rows)

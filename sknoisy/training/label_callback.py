@@ -10,10 +10,10 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from sknoisy.functional import BatchLabels, at_least_float32
 from sknoisy.training.data import Split
+from sknoisy.training.features import write_logits
 from sknoisy.training.ranks import ALONE, Alone
 
 
@@ -110,7 +110,7 @@ class LabelCallback(Callback, ABC):
         """Run after the last epoch, without gradients, however training ended."""
 
     def room(self, data) -> int:
-        """Return how many rows `start` will append to the table of this training data."""
+        """Return how many rows at most `start` will append to the table of this training data."""
         return 0
 
     def note_written(self, net, rows) -> None:
@@ -239,12 +239,9 @@ class LabelCallback(Callback, ABC):
 
     def _predict(self, net, rows):
         """Give rows (n,) the net's own prediction as their soft label."""
-        targets, ranks = net.criterion_.targets, ranks_of(net)
-        if not len(rows):
-            return
-        rows, done = ranks.own(rows), 0
-        for logits in net.forward_iter(Subset(self.split_.data, rows.numpy())):
-            part = rows[done : done + len(logits)]
-            targets[part] = at_least_float32(logits).softmax(dim=1).to(targets)
-            done += len(logits)
-        ranks.exchange(targets, rows)
+        write_logits(net, self.split_.data, rows, net.criterion_.targets, as_proba)
+
+
+def as_proba(logits: Tensor) -> Tensor:
+    """Return the probabilities of logits (B, C), in float32 at least."""
+    return at_least_float32(logits).softmax(dim=1)

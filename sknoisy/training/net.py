@@ -191,7 +191,7 @@ class InnerNet(NeuralNetClassifier):
         """Run an epoch over this process's parts of the batches."""
         if iterator is not None:
             iterator.batch_sampler.ranks = self.ranks
-            self.sizes_ = iter(list(iterator.batch_sampler.sizes()))  # which a pickle holds
+            self.sizes_ = iter(iterator.batch_sampler.sizes())
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
         if training:
             self.average_statistics()
@@ -238,6 +238,8 @@ class InnerNet(NeuralNetClassifier):
         """Train; note an interruption by Ctrl-C, which skorch passes over in silence."""
         if self.checkpoint is not None and self.checkpoint.epochs_done:
             epochs = self.max_epochs - self.checkpoint.epochs_done
+        if self.ranks.size > 1:
+            self.ranks.is_agreed = False  # the nets of a fit end one after the other
         try:
             return super().fit_loop(X, y, epochs, **kwargs)
         except KeyboardInterrupt as error:
