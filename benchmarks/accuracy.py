@@ -1,10 +1,11 @@
 """Test accuracy with noisy labels: the three estimators with defaults against today's peers.
 
 Sets x noise x methods x seeds, a fit each, one after the other in `--jobs` processes; results go to
-a CSV as they come, and a run that finds one goes on where it stopped. Then a Markdown summary: mean
-accuracy, mean rank, the share of the gap between plain cross-entropy and training on the clean
-labels that a method closes, the worst loss against the best peer, mean log loss (nats, of
-probabilities of at least 1e-7) and expected calibration error (10 bins of confidence).
+a CSV as they come (`--out`, by default results/accuracy), and a run that finds one goes on where it
+stopped: name another to measure all of it anew. Then a Markdown summary: mean accuracy, mean rank,
+the share of the gap between plain cross-entropy and training on the clean labels that a method
+closes, the worst loss against the best peer, mean log loss (nats, of probabilities of at least
+1e-7) and expected calibration error (10 bins of confidence).
 
 Trusted rows: 100 of each set (at least 3 a class) have their true label. MetaLabelNetClassifier is
 told which. Methods marked "+ trusted" get the same true labels among the others without being told;
@@ -39,6 +40,7 @@ from skorch.dataset import ValidSplit
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+RESULTS = Path(__file__).parent / "results"
 N_TRUSTED, MIN_A_CLASS = 100, 3
 LEAST_PROBABILITY = 1e-7
 COLUMNS = ["set", "noise", "method", "seed", "accuracy", "log_loss", "calibration_error", "seconds"]
@@ -373,5 +375,5 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("accuracy"), help="CSV and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS / "accuracy", help="CSV and Markdown")
     main(parser.parse_args())

@@ -4,7 +4,8 @@ Needs CIFAR-10 as packs of JPEGs, the labels of CIFAR-10N and, if there, the vot
 (`--data`, a folder with cifar10_jpeg_train1..5.npz, cifar10_jpeg_test.npz, cifar10n_labels.npz,
 cifar10h.npz). SGD with momentum 0.9, weight decay 5e-4 and a cosine schedule for all; the test
 accuracy is that of the last epoch. MetaLabelNet knows the clean labels of 500 training rows. The
-images are lossy copies of CIFAR-10's: compare methods with each other, not with papers.
+images are lossy copies of CIFAR-10's: compare methods with each other, not with papers. Results go
+to a CSV and a Markdown table (`--out`, by default results/cifar10n).
 
     python benchmarks/cifar10n.py                              # 10,000 images on a CPU
     python benchmarks/cifar10n.py --n 50000 --module resnet18 --augment auto --epochs 30 \
@@ -28,6 +29,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+RESULTS = Path(__file__).parent / "results"
 N_TRUSTED = 500
 NAMES = [
     "cross-entropy",
@@ -215,5 +217,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--development", action="store_true", help="train on the second 10,000, score on the third"
     )
-    parser.add_argument("--out", type=Path, default=Path("cifar10n"), help="CSV and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS / "cifar10n", help="CSV and Markdown")
     main(parser.parse_args())

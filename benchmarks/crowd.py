@@ -17,8 +17,8 @@ under plain cross-entropy, and that stopped early:
 
 MetaLabelNetClassifier gets no trusted rows. Then, for each way: the share of right labels among
 rows with votes, and the mean absolute error of annotators' estimated accuracies, those with 50
-votes or more. A fit each, one after the other; results go to a CSV as they come, and a run that
-finds one goes on where it stopped.
+votes or more. A fit each, one after the other; results go to a CSV as they come (`--out`, by
+default results/crowd), and a run that finds one goes on where it stopped.
 
     python benchmarks/crowd.py --data FOLDER [--sets youtube --seeds 3]
 """
@@ -35,7 +35,7 @@ import machine
 import numpy as np
 import pandas as pd
 import torch
-from accuracy import DATA, OURS, cross_entropy, measures, stopped_early
+from accuracy import DATA, OURS, RESULTS, cross_entropy, measures, stopped_early
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GroupShuffleSplit, StratifiedKFold, cross_val_predict
@@ -357,5 +357,5 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="of the fits that are done")
-    parser.add_argument("--out", type=Path, default=Path("crowd"), help="CSV and Markdown")
+    parser.add_argument("--out", type=Path, default=RESULTS / "crowd", help="CSV and Markdown")
     main(parser.parse_args())

@@ -11,7 +11,8 @@ ties of votes are broken, the rows of the sample, and the fits. Measured:
   confidence: by 5-fold probabilities of the same network, and by our evidence;
 - of 100 samples, how many give an interval that holds the noise rate, at confidence 0.95.
 
-Results go to a CSV, a seed of a set at a time; a run that finds one goes on where it stopped.
+Results go to a CSV, a seed of a set at a time (`--out`, by default results/review_loop); a run that
+finds one goes on where it stopped: name another to measure all of it anew.
 
     python benchmarks/review_loop.py --data FOLDER [--sets youtube --seeds 3]
 """
@@ -30,7 +31,7 @@ import machine
 import numpy as np
 import pandas as pd
 import torch
-from accuracy import DATA
+from accuracy import DATA, RESULTS
 from cleanlab.filter import find_label_issues
 from label_issues import out_of_sample
 from sklearn.datasets import load_digits
@@ -157,5 +158,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--sets", nargs="*", help="names of sets")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--out", type=Path, default=Path("review_loop"), help="CSV and Markdown")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS / "review_loop", help="CSV and Markdown"
+    )
     main(parser.parse_args())
