@@ -1,4 +1,8 @@
-"""A person reviews 100 labels on a page; the corrections give better labels and a better fit.
+"""
+Review labels and fit again
+===========================
+
+A person reviews 100 labels on a page; the corrections give better labels and a better fit.
 
 Handwritten digits, 40 % of the labels wrong: replaced by random ones, or by the next digit, a
 mistake with a rule, which a network learns. Writes review.html, the page; here a program stands for
