@@ -20,7 +20,10 @@ from numpydoc.docscrape_sphinx import SphinxDocString
 DOCS = Path(__file__).parent
 BUILD = DOCS / "_build"
 sys.path[:0] = [str(DOCS.parent)]
-os.environ["MPLBACKEND"] = "agg"
+os.environ |= {
+    "MPLBACKEND": "agg",
+    "OMP_NUM_THREADS": "1",
+}  # threads of small fits wait for one another
 
 from sknoisy import __version__  # noqa: E402
 
@@ -136,7 +139,7 @@ SphinxDocString._process_param = keep_description
 
 
 def leave_names(app, env, node, content):
-    """Leave `fit` or `momentum` as it is; a name with a dot, or of another role, has to be known."""
+    """Leave `fit` as it is; a name with a dot, or of another role, has to be known."""
     is_plain = node.get("reftype") == "obj" and "." not in node.get("reftarget", ".")
     return content if is_plain else None
 
