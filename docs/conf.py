@@ -45,6 +45,7 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_templates", "gallery_header.rst"]
 templates_path = ["_templates"]
 nitpicky = True
+toc_object_entries_show_parents = "hide"
 default_role = "obj"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
@@ -60,12 +61,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sknoisy"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_sidebars = {"**": ["all_pages.html"]}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
-    "show_nav_level": 1,
-    "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "navbar_center": [],
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "article_header_start": ["breadcrumbs"],
@@ -120,6 +120,7 @@ sphinx_gallery_conf = {
     "plot_gallery": True,
     "download_all_examples": False,
     "min_reported_time": 1e9,
+    "write_computation_times": False,
     "show_memory": False,
     "show_signature": False,
     "remove_config_comments": True,
@@ -152,15 +153,21 @@ def skip_foreign(app, what, name, member, skip, options):
     return True if is_foreign else None
 
 
+def spaced(equation):
+    """Return an equation with the space after log that MathML leaves out."""
+    return equation.replace(r"\log ", r"\log\,")
+
+
 def visit_math(self, node):
     """Write an equation as MathML, which browsers draw without a script."""
-    self.body.append(convert(node.astext()))
+    self.body.append(convert(spaced(node.astext())))
     raise nodes.SkipNode
 
 
 def visit_math_block(self, node):
     """Write an equation of its own, in a box that scrolls where it is too wide."""
-    self.body.append(f'<div class="equation">{convert(node.astext(), display="block")}</div>\n')
+    equation = convert(spaced(node.astext()), display="block")
+    self.body.append(f'<div class="equation">{equation}</div>\n')
     raise nodes.SkipNode
 
 

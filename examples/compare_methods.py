@@ -7,6 +7,8 @@ Handwritten digits with 40 % of the training labels flipped: the three methods i
 Prints test accuracies and plots the training of each into methods.png.
 """
 
+# sphinx_gallery_thumbnail_path = '../examples/methods.png'
+
 import warnings
 
 from matplotlib import pyplot as plt

@@ -1,6 +1,6 @@
 """
-MetaLabelNetClassifier with 100 trusted rows
-============================================
+Meta-learned labels, 100 trusted rows
+=====================================
 
 Handwritten digits with 40 % of the labels flipped and 100 trusted rows: MetaLabelNetClassifier.
 

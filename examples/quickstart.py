@@ -1,6 +1,6 @@
 """
-Quickstart: a plain network and ALRClassifier
-=============================================
+Quickstart
+==========
 
 Handwritten digits with 40 % of the training labels flipped: a plain network and ALRClassifier.
 

@@ -10,6 +10,8 @@ the person who opens it, decides, and exports corrections.csv. Prints the test a
 after, and the noise rate that the reviewed sample tells.
 """
 
+# sphinx_gallery_thumbnail_path = '../examples/review_page.png'
+
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split

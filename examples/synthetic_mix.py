@@ -1,6 +1,6 @@
 """
-SyntheticMixClassifier
-======================
+Mixtures of neighbors
+=====================
 
 Handwritten digits with 40 % of the training labels flipped: SyntheticMixClassifier.
 
