@@ -1,7 +1,11 @@
-"""CIFAR-10 with human labels (CIFAR-10N): a torchvision ResNet-18 on any device.
+"""
+CIFAR-10 with human labels
+==========================
+
+CIFAR-10N: a torchvision ResNet-18 on any device.
 
 Needs torchvision's copy of CIFAR-10 (it is downloaded to the folder, 170 MB) and the labels of
-CIFAR-10N, `cifar10n_labels.npz` with an array `worst` of 50,000 labels in the original order:
+CIFAR-10N, ``cifar10n_labels.npz`` with an array ``worst`` of 50,000 labels in the original order::
 
     python examples/cifar10n.py FOLDER
 

@@ -1,7 +1,13 @@
-"""Handwritten digits with 40 % of the training labels flipped: the three methods in one figure.
+"""
+Training curves of the three methods
+====================================
+
+Handwritten digits with 40 % of the training labels flipped: the three methods in one figure.
 
 Prints test accuracies and plots the training of each into methods.png.
 """
+
+# sphinx_gallery_thumbnail_path = '../examples/methods.png'
 
 import warnings
 

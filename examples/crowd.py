@@ -1,4 +1,8 @@
-"""Handwritten digits labeled by eight people, some of them bad at particular digits.
+"""
+Several people's labels
+=======================
+
+Handwritten digits labeled by eight people, some of them bad at particular digits.
 
 Prints how good each is, estimated and true, and the test accuracy of a network trained on the
 majority's labels, on shares of votes, on Dawid and Skene's probabilities, and on those that the

@@ -1,4 +1,8 @@
-"""Handwritten digits, 5 % of them labeled as a similar digit: find these labels.
+"""
+Find wrong labels
+=================
+
+Handwritten digits, 5 % of them labeled as a similar digit: find these labels.
 
 Prints how many of the 50 labels of lowest quality are wrong, and estimates of the noise; plots the
 worst labels and the noise transition matrix into label_errors.png.

@@ -1,4 +1,8 @@
-"""Handwritten digits as images with 40 % of the labels flipped: a small ResNet and ALRClassifier.
+"""
+Images and a small ResNet
+=========================
+
+Handwritten digits as images with 40 % of the labels flipped: a small ResNet and ALRClassifier.
 
 Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """

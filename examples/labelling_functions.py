@@ -1,4 +1,8 @@
-"""Paragraphs about scikit-learn estimators: keywords vote for the kind of estimator each is of.
+"""
+Labelling functions on text
+===========================
+
+Paragraphs about scikit-learn estimators: keywords vote for the kind of estimator each is of.
 
 No paragraph is labeled by hand. Rules vote where their keyword occurs and abstain elsewhere. Prints
 how often they vote and are right, and test accuracy, on paragraphs about other estimators, of

@@ -1,4 +1,8 @@
-"""Handwritten digits with 40 % of the labels flipped and 100 trusted rows: MetaLabelNetClassifier.
+"""
+Meta-learned labels, 100 trusted rows
+=====================================
+
+Handwritten digits with 40 % of the labels flipped and 100 trusted rows: MetaLabelNetClassifier.
 
 Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """

@@ -1,4 +1,8 @@
-"""A network of your own: in the estimator, and in a plain skorch net with the method's parts.
+"""
+A network of your own
+=====================
+
+In the estimator, and in a plain skorch net with the method's parts.
 
 Prints the test accuracy of both, and of the same net under ordinary cross-entropy.
 """

@@ -1,4 +1,8 @@
-"""Handwritten digits with 40 % of the training labels flipped: a plain network and ALRClassifier.
+"""
+Quickstart
+==========
+
+Handwritten digits with 40 % of the training labels flipped: a plain network and ALRClassifier.
 
 Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """

@@ -1,7 +1,11 @@
-"""One fit on a Ray cluster: Ray Train starts the processes and joins them, the fit shares the rows.
+"""
+One fit on a Ray cluster
+========================
 
-pip install "ray[train]"
-python examples/ray_train.py
+Ray Train starts the processes and joins them, the fit shares the rows::
+
+    pip install "ray[train]"
+    python examples/ray_train.py
 """
 
 import ray

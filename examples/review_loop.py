@@ -1,10 +1,16 @@
-"""A person reviews 100 labels on a page; the corrections give better labels and a better fit.
+"""
+Review labels and fit again
+===========================
+
+A person reviews 100 labels on a page; the corrections give better labels and a better fit.
 
 Handwritten digits, 40 % of the labels wrong: replaced by random ones, or by the next digit, a
 mistake with a rule, which a network learns. Writes review.html, the page; here a program stands for
 the person who opens it, decides, and exports corrections.csv. Prints the test accuracy before and
 after, and the noise rate that the reviewed sample tells.
 """
+
+# sphinx_gallery_thumbnail_path = '../examples/review_page.png'
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -1,4 +1,8 @@
-"""Hyper-parameters chosen by trusted rows: noisy labels reward models that repeat their mistakes.
+"""
+Choose hyper-parameters by trusted rows
+=======================================
+
+Hyper-parameters chosen by trusted rows: noisy labels reward models that repeat their mistakes.
 
 A mask marks the rows whose labels were verified. Each fold trains with those of its training part
 and is scored by those of the part it holds out. Prints what is chosen by all labels, and by trusted

@@ -1,6 +1,10 @@
-"""One fit, several processes: each passes its part of every batch, and all end with the same fit.
+"""
+One fit in several processes
+============================
 
-Started by torchrun, one process a GPU or a few a machine:
+Each process passes its part of every batch, and all end with the same fit.
+
+Started by torchrun, one process a GPU or a few a machine::
 
     torchrun --nproc_per_node 2 examples/several_processes.py
 

@@ -1,4 +1,8 @@
-"""Handwritten digits with 40 % of the training labels flipped: SyntheticMixClassifier.
+"""
+Mixtures of neighbors
+=====================
+
+Handwritten digits with 40 % of the training labels flipped: SyntheticMixClassifier.
 
 Prints test accuracy, the fraction of flipped training labels corrected, and seconds.
 """

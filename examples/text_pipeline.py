@@ -1,4 +1,8 @@
-"""Short messages with a third of the labels wrong: TF-IDF straight into ALRClassifier.
+"""
+Text in a pipeline
+==================
+
+Short messages with a third of the labels wrong: TF-IDF straight into ALRClassifier.
 
 Prints test accuracy and the messages of lowest label quality.
 """

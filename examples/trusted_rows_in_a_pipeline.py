@@ -1,4 +1,8 @@
-"""Trusted rows through scikit-learn: a Pipeline that scales them, a grid search, a mask.
+"""
+Trusted rows in a pipeline and a search
+=======================================
+
+Trusted rows through scikit-learn: a Pipeline that scales them, a grid search, a mask.
 
 Prints the best learning rate and its test accuracy, and the test accuracy with a mask.
 """

@@ -1,4 +1,8 @@
-"""cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads its evidence.
+"""
+Together with cleanlab
+======================
+
+cleanlab around ALRClassifier: CleanLearning trains it, Datalab reads its evidence.
 
 Prints test accuracy alone and in CleanLearning, and how far the tables of issues agree. Needs
 cleanlab: pip install cleanlab

@@ -120,7 +120,7 @@ class ALRClassifier(NoisyLabelClassifier):
         predictions that have not seen the labels.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had names that are all strings.
     n_iter_ : int
         Number of epochs run.

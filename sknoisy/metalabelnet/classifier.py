@@ -212,7 +212,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Number of trusted rows, and of those that stand in for them where labels are generated.
     n_features_in_ : int
         Number of features seen in `fit`, ``X.shape[1]``; not there after a fit on a Dataset.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had names that are all strings.
     n_iter_ : int
         Number of epochs run.
