@@ -45,7 +45,7 @@ class ALRClassifier(NoisyLabelClassifier):
     warmup_epochs : 'auto' or int >= 0, default='auto'
         Epochs on the given labels before the first update. 'auto' picks the epoch of lowest
         loss on rows held out, whose labels are as noisy: of the networks of `evidence`, or without
-        it of one trained on 90 % of the rows. At most half of `max_epochs`. Found:
+        it of one trained on 90 % of the rows. At most half of `max_epochs`, or 100. Found:
         `warmup_epochs_`.
     class_weight : None, 'balanced' or dict, default=None
         What the loss of rows is multiplied by, by their given label: ``{label: weight}``, or
@@ -55,8 +55,8 @@ class ALRClassifier(NoisyLabelClassifier):
     lr : float, default=0.001
         Learning rate.
     max_epochs : 'auto' or int, default='auto'
-        Number of epochs. 'auto' is 50, or as many as hold 100 steps a class, but at most 200: few
-        rows of many classes need more epochs.
+        Number of epochs. 'auto' is the warm-up and 20 more, or as many more as hold 40 steps a
+        class, but at most 100: few rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None
@@ -223,9 +223,10 @@ class ALRClassifier(NoisyLabelClassifier):
 
     def _label_callback(self, search, data):
         is_plain = self.momentum == 1 and self.entropy_weight == 0  # the phases are the same
-        warmup = self.warmup_epochs
-        if warmup == "auto":
-            warmup = 1 if is_plain else search.warmup_epochs()
+        if is_plain and self.warmup_epochs == "auto":
+            warmup = 1
+        else:
+            warmup = search.warmup_epochs(self.warmup_epochs)
         if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"

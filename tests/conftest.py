@@ -48,7 +48,7 @@ def few_epochs(monkeypatch):
 
     def short(*args, **kwargs):
         found = of(*args, **kwargs)
-        return replace(found, max_epochs=min(found.max_epochs, 8))
+        return replace(found, max_epochs=min(found.max_epochs, 8), refinement=None)
 
     monkeypatch.setattr(recipe.NetRecipe, "of", short)
 

@@ -9,7 +9,7 @@ from sklearn.datasets import make_blobs, make_classification
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
-from sknoisy.training.recipe import NetRecipe, auto_max_epochs
+from sknoisy.training.recipe import NetRecipe, auto_refinement
 from sknoisy.training.refine_labels import auto_momentum
 from sknoisy.training.warmup_search import WarmupSearch, best_epoch
 
@@ -78,7 +78,7 @@ def test_rows_of_train_split_are_the_yardstick_where_there_is_one(noisy):
 
 def test_few_rows_or_epochs_need_no_search():
     def search(n_rows, max_epochs, steps_per_epoch):
-        recipe = SimpleNamespace(steps_per_epoch=steps_per_epoch, max_epochs=max_epochs)
+        recipe = NetRecipe(None, 2, None, None, {}, steps_per_epoch, max_epochs)
         return WarmupSearch(recipe, SimpleNamespace(labels=np.zeros(n_rows)), None, seed=0)
 
     assert search(40, 100, 1).warmup_epochs() == 20
@@ -121,9 +121,13 @@ def test_samplers_made_for_all_rows_stay_out_of_the_search(noisy):
 
 @pytest.mark.slow
 def test_few_rows_of_many_classes_get_more_epochs():
-    assert auto_max_epochs(steps_per_epoch=30, n_classes=10) == 50
-    assert auto_max_epochs(steps_per_epoch=10, n_classes=10) == 100
-    assert auto_max_epochs(steps_per_epoch=1, n_classes=3) == 200
+    assert auto_refinement(steps_per_epoch=30, n_classes=10) == 20
+    assert auto_refinement(steps_per_epoch=10, n_classes=10) == 40
+    assert auto_refinement(steps_per_epoch=1, n_classes=3) == 100
     X, y = make_classification(300, 8, n_informative=6, n_classes=4, random_state=0)
-    assert ALRClassifier(random_state=0).fit(X, y).n_iter_ == 134  # 400 steps, 3 an epoch
+    found = ALRClassifier(random_state=0).fit(X, y)
+    assert found.n_iter_ == found.warmup_epochs_ + 54  # 160 steps, 3 an epoch
+    assert ALRClassifier(random_state=0, warmup_epochs=2).fit(X, y).n_iter_ == 56
+    plain = ALRClassifier(random_state=0, momentum=1.0, entropy_weight=0.0)
+    assert plain.fit(X, y).n_iter_ == 108  # there is no warm-up to find: twice as many
     assert ALRClassifier(random_state=0, max_epochs=7, warmup_epochs=1).fit(X, y).n_iter_ == 7

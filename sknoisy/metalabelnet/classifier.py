@@ -82,7 +82,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Epochs of cross-entropy on the given labels. What the network has memorized by then cannot
         be undone: stop it early. 'auto' picks the epoch of lowest loss on rows held out, whose
         labels are as noisy: of the networks of `evidence`, or without it of one trained on 90 % of
-        the rows. At most half of `max_epochs`. Found: `warmup_epochs_`.
+        the rows. At most half of `max_epochs`, or 100. Found: `warmup_epochs_`.
     momentum : 'auto' or float in [0, 1], default='auto'
         Weight of the old soft label at each update. 'auto' is 0.9, or less, down to 0.7, where the
         epochs after the warm-up do not hold five half-lives. Not read for generated labels.
@@ -136,8 +136,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     lr : float, default=0.001
         Learning rate.
     max_epochs : 'auto' or int, default='auto'
-        Number of epochs. 'auto' is 50, or as many as hold 100 steps a class, but at most 200: few
-        rows of many classes need more epochs.
+        Number of epochs. 'auto' is the warm-up and 20 more, or as many more as hold 40 steps a
+        class, but at most 100: few rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None
@@ -499,9 +499,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     _reads_sparse_batches = False  # the hypergradient needs formulas that sparse products lack
 
     def _label_callback(self, search, data):
-        warmup = self.warmup_epochs
-        if warmup == "auto":
-            warmup = search.warmup_epochs()
+        warmup = search.warmup_epochs(self.warmup_epochs)
         if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be corrected, got"

@@ -15,13 +15,19 @@ INPUT_DROPOUTS = {200: 0.2, 30: 0.1}  # fraction dropped, from so many columns o
 
 
 class UniformDropout(nn.Dropout):
-    """Dropout whose mask compares uniform numbers: on a CPU in half the time of torch's."""
+    """Dropout whose mask compares numbers of 16 bits: on a CPU in a third of the time of torch's.
+
+    There each number that is drawn is one of 64 bits, cut in four; p counts to 1 / 65536.
+    """
 
     def forward(self, X: Tensor) -> Tensor:
         """Return X with the fraction p of its numbers zeroed and the others scaled, in training."""
-        if not self.training or X.is_cuda:
+        if not self.training or self.p == 1 or X.device.type != "cpu":
             return super().forward(X)
-        return X * (torch.rand_like(X) >= self.p) / (1 - self.p)
+        drawn = torch.empty(-(-X.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = drawn.view(torch.int16)[: X.numel()].view(X.shape)  # from -2**15 on
+        is_kept = numbers >= round(self.p * 2**16) - 2**15
+        return X * is_kept.to(X.dtype).mul_(1 / (1 - self.p))
 
 
 class MLP(nn.Sequential):

@@ -45,7 +45,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     warmup_epochs : 'auto' or int >= 0, default='auto'
         Epochs on the given labels. 'auto' picks the epoch of lowest loss on rows held out, whose
         labels are as noisy: of the networks of `evidence`, or without it of one trained on 90 % of
-        the rows. At most half of `max_epochs`. Found: `warmup_epochs_`.
+        the rows. At most half of `max_epochs`, or 100. Found: `warmup_epochs_`.
     mix_start : 'auto' or int >= 1, default='auto'
         The first epoch of neighbor mixing, counted from 1; random mixup fills the epochs from the
         warm-up to it. 'auto' is a tenth of `max_epochs`, after the warm-up and an epoch of mixup.
@@ -88,8 +88,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     lr : float, default=0.001
         Learning rate.
     max_epochs : 'auto' or int, default='auto'
-        Number of epochs. 'auto' is 50, or as many as hold 100 steps a class, but at most 200: few
-        rows of many classes need more epochs.
+        Number of epochs. 'auto' is the warm-up and 20 more, or as many more as hold 40 steps a
+        class, but at most 100: few rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None
@@ -315,9 +315,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     _new_label_callback = staticmethod(MixNeighbors)
 
     def _label_callback(self, search, data):
-        warmup = self.warmup_epochs
-        if warmup == "auto":
-            warmup = search.warmup_epochs()
+        warmup = search.warmup_epochs(self.warmup_epochs)
         schedule = auto_schedule(
             warmup, search.max_epochs, self.mix_start, self.mix_end, self.target_update_every
         )

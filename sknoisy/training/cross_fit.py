@@ -163,8 +163,9 @@ def gather_evidence(
     halves, data = Halves.of(search), _labeled(search.data)
     recipe, given = search.recipe, data.given
     nets = halves.each(partial(_train_plain, recipe, data), GivenLabels())
-    begins = search.found = best_epoch(mean_losses(nets)[: half_of(recipe)])
+    begins = search.found = best_epoch(mean_losses(nets)[: recipe.longest_warmup])
     labels = make_labels(search)
+    recipe = search.recipe
     halves = halves.with_trusted(labels.trusted)
     weights = data.sample_weights
     weights = torch.ones(len(given)) if weights is None else weights.clone()
@@ -234,11 +235,11 @@ def _train_plain(recipe, data, held_out, seed, labels):
         net = recipe.search_net(
             recipe.criterion(data),
             [
-                ("sknoisy_keep", KeepBest(patience_of(recipe), half_of(recipe))),
+                ("sknoisy_keep", KeepBest(patience_of(recipe), recipe.longest_warmup)),
                 *recipe.augment(),
                 *labels.with_companions(),
             ],
-            max_epochs=recipe.max_epochs,
+            max_epochs=recipe.longest,
             train_split=partial(_split, held_out),
             seed=seed,
         )
@@ -257,11 +258,6 @@ def lend_state(net, state: dict) -> None:
     """Give a net's module the tensors of a state themselves, to predict by: no copies."""
     # As a plain dict: of a state dict torch notes that it is to be assigned, the next time too.
     net.module_.load_state_dict(dict(state), assign=True)
-
-
-def half_of(recipe) -> int:
-    """Return half of a fit's epochs, at least 1: a warm-up takes no more."""
-    return max(1, recipe.max_epochs // 2)
 
 
 def mean_losses(nets, name="valid_loss") -> np.ndarray:

@@ -215,6 +215,12 @@ class BatchLoader(DataLoader):
             **kwargs,
         )
 
+    def __iter__(self):
+        # Without processes and pinned memory torch's iterator adds nothing but time.
+        if self.num_workers or self.pin_memory or not hasattr(self.dataset, "__getitems__"):
+            return super().__iter__()
+        return (self.collate_fn(self.dataset.__getitems__(rows)) for rows in self.batch_sampler)
+
     def draw_by(self, rng: np.random.Generator) -> None:
         """Shuffle by a generator, unless the user gave another, or a sampler."""
         if self.is_free:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ def as_inputs(X: Tensor, device) -> Tensor:
     """Return a batch on the device; uint8 images become float32 in [0, 1] there."""
     X = to_device(X, device)
     return X.float().div_(255) if X.dtype == torch.uint8 else X
+
+
+@cache
+def hears(callback: type, method_name: str) -> bool:
+    """Return whether a callback does anything when a hook is called."""
+    return getattr(callback, method_name, None) is not getattr(Callback, method_name)
 
 
 def resolve_device(device) -> torch.device:
@@ -107,8 +114,10 @@ class InnerNet(NeuralNetClassifier):
 
     def autocast(self):
         """Return the context that the module's passes run in."""
+        if not self.amp:
+            return nullcontext()
         device = torch.device(self.device).type
-        return torch.autocast(device, AMP_TYPES.get(self.amp), enabled=bool(self.amp))
+        return torch.autocast(device, AMP_TYPES[self.amp])
 
     def batch_norm(self):
         """Return the context in which BatchNorm normalizes: in training by this process's part."""
@@ -174,6 +183,8 @@ class InnerNet(NeuralNetClassifier):
         getattr(self, method_name)(self, **cb_kwargs)
         may_stop, stops = method_name == "on_epoch_end" and self.ranks.size > 1, False
         for name, callback in self.callbacks_:
+            if not hears(type(callback), method_name):
+                continue
             try:
                 if name.startswith(OWN) or name in DEFAULTS:
                     getattr(callback, method_name)(self, **cb_kwargs)
@@ -186,6 +197,11 @@ class InnerNet(NeuralNetClassifier):
         if may_stop and self.ranks.any(stops):
             self.ranks.is_agreed = True
             raise KeyboardInterrupt
+
+    def _set_training(self, training=True):
+        # skorch sets the mode of every layer in every step.
+        if not self.module_.training == self.criterion_.training == training:
+            super()._set_training(training)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run an epoch over this process's parts of the batches."""

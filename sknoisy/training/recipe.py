@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ NOT_IN_SEARCH = (
 # At most so many in a batch for prediction: fits caches.
 PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
 
-FEWEST_EPOCHS, MOST_EPOCHS, STEPS_A_CLASS = 50, 200, 100
+MOST_EPOCHS = 200
+REFINED_EPOCHS, REFINED_STEPS_A_CLASS = 20, 40  # the longer of the two
 
 # One kernel a step instead of ten a parameter: a fifth of a small network's step.
 FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
@@ -101,10 +102,10 @@ def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
     )
 
 
-def auto_max_epochs(steps_per_epoch: int, n_classes: int) -> int:
-    """Return 50 epochs, or as many as hold 100 steps a class, but at most 200."""
-    steps = STEPS_A_CLASS * n_classes
-    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(steps / steps_per_epoch)))
+def auto_refinement(steps_per_epoch: int, n_classes: int) -> int:
+    """Return 20 epochs, or as many as hold 40 steps a class, but at most 100."""
+    steps = REFINED_STEPS_A_CLASS * n_classes
+    return min(MOST_EPOCHS // 2, max(REFINED_EPOCHS, math.ceil(steps / steps_per_epoch)))
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ class NetRecipe:
     steps_per_epoch : int
         Batches in an epoch.
     max_epochs : int
-        Epochs of the fit.
+        Epochs of the fit. Where they are 'auto', twice `refinement` until the warm-up is known.
+    refinement : int or None
+        Where they are 'auto', epochs after the warm-up.
     clock : Callback or None
         Watches all nets of the fit.
     ranks : Ranks or Alone
@@ -140,6 +143,7 @@ class NetRecipe:
     params: dict
     steps_per_epoch: int
     max_epochs: int
+    refinement: int | None = None
     clock: Callback | None = None
     ranks: Alone = ALONE
 
@@ -166,9 +170,10 @@ class NetRecipe:
             **{k: v for k, v in given.items() if not k.startswith("module__")},
         }
         steps = math.ceil(X.shape[0] / batch_rows)
-        max_epochs = estimator.max_epochs
+        max_epochs, refinement = estimator.max_epochs, None
         if max_epochs == "auto":
-            max_epochs = auto_max_epochs(steps, n_classes)
+            refinement = auto_refinement(steps, n_classes)
+            max_epochs = 2 * refinement
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if estimator.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
             params["optimizer__fused"] = True
@@ -182,7 +187,24 @@ class NetRecipe:
             params,
             steps,
             max_epochs,
+            refinement,
         )
+
+    @property
+    def longest(self) -> int:
+        """The most epochs that a network trains on the given labels."""
+        return self.max_epochs if self.refinement is None else MOST_EPOCHS
+
+    @property
+    def longest_warmup(self) -> int:
+        """The most epochs of a warm-up: half of all."""
+        return max(1, self.longest // 2)
+
+    def after(self, warmup: int) -> "NetRecipe":
+        """Return the recipe of a fit whose warm-up takes so many epochs."""
+        if self.refinement is None:
+            return self
+        return replace(self, max_epochs=warmup + self.refinement)
 
     def lay_out(self, X, *, check: bool = True) -> None:
         """Check the network on the first rows of X, and lay it out for images."""

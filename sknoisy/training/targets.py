@@ -164,6 +164,8 @@ class SoftTargetLoss(nn.Module):
     def count_predictions(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Return how often each class (C,) is predicted for rows (B,), counted as they weigh."""
         proba = at_least_float32(logits).softmax(dim=1)
+        if self.weights is None:
+            return proba.sum(dim=0)
         return self.sample_weights_of(rows).to(proba) @ proba
 
     def as_labels(self, logits: Tensor) -> Tensor:

@@ -81,20 +81,23 @@ class WarmupSearch:
         """Return how many epochs hold about so many steps, at least 1."""
         return max(1, round(steps / self.recipe.steps_per_epoch))
 
-    def warmup_epochs(self) -> int:
-        """Return the epoch after which the loss on held-out rows is lowest.
+    def warmup_epochs(self, given="auto") -> int:
+        """Return the number of epochs that was given, or the one that is found.
 
-        An auxiliary network is trained for it, until that loss has not fallen for 110 steps and 5
-        epochs; at most half of all epochs. Fewer than 50 rows leave too few to hold out: then it
-        is the epoch of the 20th step.
+        That is the epoch after which the loss on held-out rows is lowest. An auxiliary network is
+        trained for it, until that loss has not fallen for 110 steps and 5 epochs; at most half of
+        all epochs. Fewer than 50 rows leave too few to hold out: then it is the epoch of the 20th
+        step. Where the number of epochs is 'auto', it is known from then on.
         """
-        if self.found is None:
-            limit = self.max_epochs // 2
+        if given == "auto" and self.found is None:
+            limit = self.recipe.longest_warmup
             if limit > 1 and len(self.data.labels) >= FEWEST_ROWS:
                 self.found = self._train(limit)
             else:
                 self.found = max(1, min(self.epochs_of(20), limit))
-        return self.found
+        epochs = self.found if given == "auto" else given
+        self.recipe = self.recipe.after(epochs)
+        return epochs
 
     def _train(self, limit):
         seed = np.random.RandomState(self.seed).randint(MAX_SEED)  # the fit's own draws stay
