@@ -88,7 +88,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     lr : float, default=0.001
         Learning rate.
     max_epochs : 'auto' or int, default='auto'
-        Number of epochs. 'auto' is the warm-up and 20 more, or as many more as hold 40 steps a
+        Number of epochs. 'auto' is the warm-up and 15 more, or as many more as hold 30 steps a
         class, but at most 100: few rows of many classes need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.

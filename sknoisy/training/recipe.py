@@ -36,7 +36,7 @@ NOT_IN_SEARCH = (
 PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
 
 MOST_EPOCHS = 200
-REFINED_EPOCHS, REFINED_STEPS_A_CLASS = 20, 40  # the longer of the two
+REFINED_EPOCHS, REFINED_STEPS_A_CLASS = 15, 30  # the longer of the two
 
 # One kernel a step instead of ten a parameter: a fifth of a small network's step.
 FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
@@ -103,7 +103,7 @@ def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
 
 
 def auto_refinement(steps_per_epoch: int, n_classes: int) -> int:
-    """Return 20 epochs, or as many as hold 40 steps a class, but at most 100."""
+    """Return 15 epochs, or as many as hold 30 steps a class, but at most 100."""
     steps = REFINED_STEPS_A_CLASS * n_classes
     return min(MOST_EPOCHS // 2, max(REFINED_EPOCHS, math.ceil(steps / steps_per_epoch)))
 
