@@ -4,6 +4,7 @@ import torch
 from scipy import sparse
 from torch.utils.data import Subset, WeightedRandomSampler
 
+from sknoisy import ALRClassifier
 from sknoisy.training.data import BatchLoader, RowDataset
 
 
@@ -83,6 +84,16 @@ def test_drop_last_drops_the_incomplete_batch():
 def test_workers_give_the_same_batches():
     plain = rows_of(BatchLoader(dataset(10), 4))
     assert rows_of(BatchLoader(dataset(10), 4, num_workers=1)) == plain
+
+
+@pytest.mark.slow
+def test_workers_leave_all_draws_of_a_fit_as_they_are():
+    X, y = np.random.default_rng(0).normal(size=(60, 30)), np.arange(60) % 2  # inputs are dropped
+    params = {"max_epochs": 2, "batch_size": 20, "random_state": 0}
+    alone, by_workers = (
+        ALRClassifier(**params, iterator_train__num_workers=n).fit(X, y) for n in (0, 1)
+    )
+    np.testing.assert_array_equal(alone.predict_proba(X), by_workers.predict_proba(X))
 
 
 def test_a_sampler_of_ones_own_is_used():

@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from conftest import METHODS
 from skorch.callbacks import Callback
+from torch import nn
 from toy import ToyClassifier
 
 from sknoisy import ALRClassifier
@@ -179,3 +181,29 @@ def test_names_of_callbacks_are_the_users(method, blobs, name, tmp_path):
     clf.set_params(augment=lambda X: X)
     clf.fit(X, y)
     assert isinstance(dict(clf.net_.callbacks_)[name], Named)
+
+
+class NotesModes(nn.Linear):
+    """Notes the mode of each pass that has gradients."""
+
+    modes: ClassVar[set] = set()
+
+    def forward(self, X):
+        if torch.is_grad_enabled():
+            self.modes.add(self.training)
+        return super().forward(X)
+
+
+class Evaluates(Callback):
+    """A callback that leaves the network in evaluation mode."""
+
+    def on_batch_begin(self, net, **kwargs):
+        net.module_.eval()
+
+
+def test_steps_are_in_training_mode_whatever_ran_before_them(method, blobs):
+    X, y, _ = blobs
+    network = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), NotesModes(8, 4))
+    NotesModes.modes.clear()
+    method(network, max_epochs=6, warmup_epochs=1, callbacks=[Evaluates], random_state=0).fit(X, y)
+    assert NotesModes.modes == {True}

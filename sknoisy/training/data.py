@@ -219,6 +219,7 @@ class BatchLoader(DataLoader):
         # Without processes and pinned memory torch's iterator adds nothing but time.
         if self.num_workers or self.pin_memory or not hasattr(self.dataset, "__getitems__"):
             return super().__iter__()
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # as torch's draw
         return (self.collate_fn(self.dataset.__getitems__(rows)) for rows in self.batch_sampler)
 
     def draw_by(self, rng: np.random.Generator) -> None:

@@ -199,8 +199,9 @@ class InnerNet(NeuralNetClassifier):
             raise KeyboardInterrupt
 
     def _set_training(self, training=True):
-        # skorch sets the mode of every layer in every step.
-        if not self.module_.training == self.criterion_.training == training:
+        # skorch sets the mode of every layer in every step. A compiled network wraps another.
+        wrapped = getattr(self.module_, "_orig_mod", self.module_)
+        if {m.training for m in (self.module_, wrapped, self.criterion_)} != {training}:
             super()._set_training(training)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
