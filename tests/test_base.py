@@ -140,7 +140,8 @@ def test_tfidf_text_goes_straight_in(method):
     texts = [f"{a} {b} {c}" for a in ["the", "a", "my"] for b in ["cat", "dog"] for c in "mxyz"]
     y = ["dog" in text for text in texts]
     clf = make_pipeline(
-        TfidfVectorizer(token_pattern=r"\w+"), method(random_state=0, lr=0.01, batch_size=8)
+        TfidfVectorizer(token_pattern=r"\w+"),
+        method(random_state=0, lr=0.01, batch_size=8, max_epochs=60),
     )
     assert accuracy_score(y, clf.fit(texts, y).predict(texts)) == 1
 

@@ -50,3 +50,14 @@ def test_evidence_counts_and_prints_its_networks(slow_clock, caplog, capsys):
     told = [line for line in lines if line.startswith("evidence: network")]
     assert [line[:24] for line in told] == [f"evidence: network {k} of 4" for k in range(1, 5)]
     assert clf.evidence_ is not None
+
+
+def test_a_silent_fit_lays_out_no_table_of_epochs():
+    silent, printed = (
+        ALRClassifier(max_epochs=2, module__hidden=4, verbose=verbose).fit(X, Y)
+        for verbose in (0, 1)
+    )
+    assert "print_log" not in dict(silent.net_.callbacks_)
+    assert "print_log" in dict(printed.net_.callbacks_)
+    asked = ALRClassifier(max_epochs=2, callbacks__print_log__sink=print).fit(X, Y)
+    assert "print_log" in dict(asked.net_.callbacks_)

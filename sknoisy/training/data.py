@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from sknoisy.rows import stored_type
 from sknoisy.training.ranks import ALONE
@@ -217,10 +217,14 @@ class BatchLoader(DataLoader):
 
     def __iter__(self):
         # Without processes and pinned memory torch's iterator adds nothing but time.
-        if self.num_workers or self.pin_memory or not hasattr(self.dataset, "__getitems__"):
+        dataset, indices = self.dataset, None
+        if type(dataset) is Subset:  # which looks its rows up one by one
+            dataset, indices = dataset.dataset, np.asarray(dataset.indices)
+        if self.num_workers or self.pin_memory or not hasattr(dataset, "__getitems__"):
             return super().__iter__()
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # as torch's draw
-        return (self.collate_fn(self.dataset.__getitems__(rows)) for rows in self.batch_sampler)
+        batches = self.batch_sampler if indices is None else map(indices.take, self.batch_sampler)
+        return (self.collate_fn(dataset.__getitems__(rows)) for rows in batches)
 
     def draw_by(self, rng: np.random.Generator) -> None:
         """Shuffle by a generator, unless the user gave another, or a sampler."""

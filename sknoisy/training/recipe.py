@@ -32,6 +32,7 @@ NOT_IN_SEARCH = (
     "iterator_train__drop_last",
     "iterator_train__shuffle",
 )
+PRINT_LOG = "callbacks__print_log"
 # At most so many in a batch for prediction: fits caches.
 PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
 
@@ -242,6 +243,8 @@ class NetRecipe:
         return self._net(copy_module(self.module), criterion, callbacks, own, is_auxiliary=True)
 
     def _net(self, module, criterion, callbacks, params, *, is_auxiliary=False):
+        if not (params.get("verbose") or any(k.startswith(PRINT_LOG) for k in params)):
+            params = {PRINT_LOG: None, **params}  # it lays out lines that nobody sees
         if self.clock is not None:
             callbacks = [("sknoisy_clock", self.clock), *callbacks]
         return InnerNet(
