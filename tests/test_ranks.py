@@ -112,7 +112,7 @@ def interrupted_after_evidence():
     try:
         return fit_with(Raise(1, KeyboardInterrupt()), evidence=True, max_epochs=12)
     finally:
-        warmup_search.PATIENT_EPOCHS, warmup_search.PATIENT_STEPS = 5, 110
+        warmup_search.PATIENT_EPOCHS, warmup_search.PATIENT_STEPS = 5, 55
 
 
 @pytest.mark.evidence

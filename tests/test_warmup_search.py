@@ -57,7 +57,7 @@ def test_a_search_ends_soon_after_the_lowest_loss_and_leaves_the_network_alone(n
     (net,) = nets
     losses = net.history[:, "valid_loss"]
     assert clf.warmup_epochs_ == 1 + int(np.argmin(losses))
-    assert len(losses) <= clf.warmup_epochs_ + 110 // 3 + 1 < 100
+    assert len(losses) <= clf.warmup_epochs_ + 55 // 3 + 1 < 100
     assert net.module_ is not clf.module_
     assert clf.n_iter_ == 200
 

@@ -21,7 +21,7 @@ from sknoisy.training.seeds import MAX_SEED, seeded
 
 HELD_OUT_ROWS = 10  # one row in so many
 FEWEST_ROWS = 50  # fewer leave too few to hold out
-PATIENT_STEPS = 110  # without a better loss, after which the search ends
+PATIENT_STEPS = 55  # without a better loss, after which the search ends
 PATIENT_EPOCHS = 5  # but at least
 
 
@@ -85,7 +85,7 @@ class WarmupSearch:
         """Return the number of epochs that was given, or the one that is found.
 
         That is the epoch after which the loss on held-out rows is lowest. An auxiliary network is
-        trained for it, until that loss has not fallen for 110 steps and 5 epochs; at most half of
+        trained for it, until that loss has not fallen for 55 steps and 5 epochs; at most half of
         all epochs. Fewer than 50 rows leave too few to hold out: then it is the epoch of the 20th
         step. Where the number of epochs is 'auto', it is known from then on.
         """
