@@ -164,7 +164,9 @@ class NoisyLabelClassifier(
             self._row_index = RowIndex.of(X, y, label_proba)
             data = self._read_fit_params(data, self._row_format, **fit_params)
             fingerprint = session.fingerprint(data)
-            recipe = NetRecipe.of(self, data.X, data.n_classes, session.device, lr=self.lr)
+            recipe = NetRecipe.of(
+                self, data.X, data.n_classes, session.device, lr=self.lr, prior=data.given_prior
+            )
             recipe.lay_out(data.X)
             ranks.share_state(recipe.module)
             is_gathered = self.evidence and session.evidence is None and can_cross_fit(data, recipe)

@@ -411,3 +411,17 @@ def test_a_tensorboard_folder_holds_the_curves(method, blobs, tmp_path):
     for name in ("train_loss", "valid_loss", "valid_acc"):
         curve = [event.value for event in read.Scalars(f"Loss/{name}")]
         np.testing.assert_allclose(curve, clf.history_[:, name], rtol=1e-5)
+
+
+def test_hooks_that_are_set_on_an_object_or_on_its_class_later_are_called(method, blobs):
+    X, y, _ = blobs
+
+    class Later(Callback):
+        pass
+
+    heard, of_object = [], Later()
+    method(**FAST, callbacks=[of_object]).fit(X, y)
+    of_object.on_batch_end = lambda net, **kwargs: heard.append("object")
+    Later.on_epoch_end = lambda self, net, **kwargs: heard.append("class")
+    method(**FAST, callbacks=[of_object]).fit(X, y)
+    assert {*heard} == {"object", "class"}

@@ -124,10 +124,13 @@ def test_few_rows_of_many_classes_get_more_epochs():
     assert auto_refinement(steps_per_epoch=30, n_classes=10) == 15
     assert auto_refinement(steps_per_epoch=10, n_classes=10) == 30
     assert auto_refinement(steps_per_epoch=1, n_classes=4) == 100
+    assert auto_refinement(steps_per_epoch=20, n_classes=2, rarest=0.05) == 30  # 30 batches of it
+    assert auto_refinement(steps_per_epoch=100, n_classes=2, rarest=1e-4) == 15  # 1,000 steps
     X, y = make_classification(300, 8, n_informative=6, n_classes=4, random_state=0)
     found = ALRClassifier(random_state=0).fit(X, y)
-    assert found.n_iter_ == found.warmup_epochs_ + 40  # 120 steps, 3 an epoch
-    assert ALRClassifier(random_state=0, warmup_epochs=2).fit(X, y).n_iter_ == 42
+    refined = auto_refinement(3, 4, np.bincount(y).min() / 300)  # 120 steps and a few more
+    assert found.n_iter_ == found.warmup_epochs_ + refined
+    assert ALRClassifier(random_state=0, warmup_epochs=2).fit(X, y).n_iter_ == 2 + refined
     plain = ALRClassifier(random_state=0, momentum=1.0, entropy_weight=0.0)
-    assert plain.fit(X, y).n_iter_ == 80  # there is no warm-up to find: twice as many
+    assert plain.fit(X, y).n_iter_ == 2 * refined  # there is no warm-up to find
     assert ALRClassifier(random_state=0, max_epochs=7, warmup_epochs=1).fit(X, y).n_iter_ == 7

@@ -22,7 +22,8 @@ class UniformDropout(nn.Dropout):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return X with the fraction p of its numbers zeroed and the others scaled, in training."""
-        if not self.training or self.p == 1 or X.device.type != "cpu":
+        is_plain = not self.training or self.p == 1 or torch.compiler.is_compiling()
+        if is_plain or not X.is_cpu:
             return super().forward(X)
         drawn = torch.empty(-(-X.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         numbers = drawn.view(torch.int16)[: X.numel()].view(X.shape)  # from -2**15 on

@@ -89,7 +89,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Learning rate.
     max_epochs : 'auto' or int, default='auto'
         Number of epochs. 'auto' is the warm-up and 15 more, or as many more as hold 30 steps a
-        class, but at most 100: few rows of many classes need more epochs.
+        class, and 30 batches of rows of the rarest one, but at most 100: few rows of many classes,
+        or of a rare one, need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None

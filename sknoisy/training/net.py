@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
 
 import numpy as np
 import torch
@@ -26,10 +25,10 @@ def as_inputs(X: Tensor, device) -> Tensor:
     return X.float().div_(255) if X.dtype == torch.uint8 else X
 
 
-@cache
-def hears(callback: type, method_name: str) -> bool:
+def hears(callback: Callback, method_name: str) -> bool:
     """Return whether a callback does anything when a hook is called."""
-    return getattr(callback, method_name, None) is not getattr(Callback, method_name)
+    hook = getattr(callback, method_name)
+    return getattr(hook, "__func__", None) is not getattr(Callback, method_name)
 
 
 def resolve_device(device) -> torch.device:
@@ -183,7 +182,7 @@ class InnerNet(NeuralNetClassifier):
         getattr(self, method_name)(self, **cb_kwargs)
         may_stop, stops = method_name == "on_epoch_end" and self.ranks.size > 1, False
         for name, callback in self.callbacks_:
-            if not hears(type(callback), method_name):
+            if not hears(callback, method_name):
                 continue
             try:
                 if name.startswith(OWN) or name in DEFAULTS:

@@ -38,6 +38,7 @@ PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
 
 MOST_EPOCHS = 200
 REFINED_EPOCHS, REFINED_STEPS_A_CLASS = 15, 30  # the longer of the two
+RARE_STEPS = 1000  # that a rare class gets at most: many rows have as many in the epochs above
 
 # One kernel a step instead of ten a parameter: a fifth of a small network's step.
 FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
@@ -103,9 +104,15 @@ def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
     )
 
 
-def auto_refinement(steps_per_epoch: int, n_classes: int) -> int:
-    """Return 15 epochs, or as many as hold 30 steps a class, but at most 100."""
+def auto_refinement(steps_per_epoch: int, n_classes: int, rarest: float | None = None) -> int:
+    """Return 15 epochs, or as many as hold 30 steps a class, but at most 100.
+
+    That is 30 batches of rows a class if all are as frequent. So many also of the `rarest` class,
+    a fraction of the rows: it is learned late, and else lost. But for it no more than 1,000 steps.
+    """
     steps = REFINED_STEPS_A_CLASS * n_classes
+    if rarest:
+        steps = max(steps, min(REFINED_STEPS_A_CLASS / rarest, RARE_STEPS))
     return min(MOST_EPOCHS // 2, max(REFINED_EPOCHS, math.ceil(steps / steps_per_epoch)))
 
 
@@ -149,10 +156,11 @@ class NetRecipe:
     ranks: Alone = ALONE
 
     @classmethod
-    def of(cls, estimator, X, n_classes: int, device, *, lr: float, module_params=None):
+    def of(cls, estimator, X, n_classes: int, device, *, lr: float, prior=None, module_params=None):
         """Build the network, and read the other parameters, for rows like those of X.
 
-        `module_params` stand in for the estimator's ``module__*``.
+        `prior` (C,) holds the fractions of the classes; `module_params` stand in for the
+        estimator's ``module__*``.
         """
         if module_params is None:
             module_params = module_parameters(estimator.skorch_params)
@@ -173,7 +181,8 @@ class NetRecipe:
         steps = math.ceil(X.shape[0] / batch_rows)
         max_epochs, refinement = estimator.max_epochs, None
         if max_epochs == "auto":
-            refinement = auto_refinement(steps, n_classes)
+            rarest = None if prior is None else prior[prior > 0].min().item()
+            refinement = auto_refinement(steps, n_classes, rarest)
             max_epochs = 2 * refinement
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if estimator.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
