@@ -274,8 +274,8 @@ def test_halves_that_hold_other_columns_give_evidence():
 )  # fmt: skip
 def test_what_works_on_tables_works_on_text(params):
     X, y = text()
-    params = {**FAST, **params}
-    assert ALRClassifier(**params).fit(X, y).score(X, y) > 0.8  # a third may be held out
+    params = {**FAST, "max_epochs": 10, **params}
+    assert ALRClassifier(**params).fit(X, y).score(X, y) >= 0.9
 
 
 @pytest.mark.parametrize("params", [{}, {"neighbors": "all", "mixup_alpha": 0}])

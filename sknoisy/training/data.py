@@ -222,7 +222,7 @@ class BatchLoader(DataLoader):
             dataset, indices = dataset.dataset, np.asarray(dataset.indices)
         if self.num_workers or self.pin_memory or not hasattr(dataset, "__getitems__"):
             return super().__iter__()
-        torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # as torch's draw
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # as torch's does
         batches = self.batch_sampler if indices is None else map(indices.take, self.batch_sampler)
         return (self.collate_fn(dataset.__getitems__(rows)) for rows in batches)
 
