@@ -41,7 +41,8 @@ class ALRClassifier(NoisyLabelClassifier):
         epochs after the warm-up do not hold five half-lives. Found: `momentum_`.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
-        is ordinary cross-entropy. Large values suppress rare classes.
+        is ordinary cross-entropy, and `max_epochs` 'auto' twice what would follow a warm-up. Large
+        values suppress rare classes.
     warmup_epochs : 'auto' or int >= 0, default='auto'
         Epochs on the given labels before the first update. 'auto' picks the epoch of lowest
         loss on rows held out, whose labels are as noisy: of the networks of `evidence`, or without
@@ -57,8 +58,7 @@ class ALRClassifier(NoisyLabelClassifier):
     max_epochs : 'auto' or int, default='auto'
         Number of epochs. 'auto' is the warm-up and 15 more, or as many more as hold 30 steps a
         class, and 30 batches of rows of the rarest one, but at most 100: few rows of many classes,
-        or of a rare one, need more epochs. Without a warm-up to find, as in plain training, it is
-        twice these.
+        or of a rare one, need more epochs.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None
