@@ -58,7 +58,8 @@ class ALRClassifier(NoisyLabelClassifier):
     max_epochs : 'auto' or int, default='auto'
         Number of epochs. 'auto' is the warm-up and 15 more, or as many more as hold 30 steps a
         class, and 30 batches of rows of the rarest one, but at most 100: few rows of many classes,
-        or of a rare one, need more epochs.
+        or of a rare one, need more epochs. `ALRClassifier` goes on until its labels have settled,
+        for at most 80 steps a class beyond the first; labels wrong in pairs take long.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None
@@ -228,13 +229,15 @@ class ALRClassifier(NoisyLabelClassifier):
         if is_plain and self.warmup_epochs == "auto":
             warmup = 1
         else:
-            warmup = search.warmup_epochs(self.warmup_epochs)
+            moves = self.momentum != 1
+            warmup = search.warmup_epochs(self.warmup_epochs, until_settled=moves)
         if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
                 f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
-        momentum = self.momentum
-        if momentum == "auto":
-            momentum = auto_momentum(search.max_epochs - warmup)
-        return RefineLabels(momentum, self.entropy_weight, warmup)
+        refinement = search.recipe.refinement
+        least = search.max_epochs - warmup if refinement is None else refinement.least
+        momentum = auto_momentum(least) if self.momentum == "auto" else self.momentum
+        settles_after = None if refinement is None else least
+        return RefineLabels(momentum, self.entropy_weight, warmup, settles_after)

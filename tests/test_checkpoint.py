@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.noise import symmetric_noise
 from sknoisy.storage import checkpoint, fingerprint
 from sknoisy.storage.checkpoint import CheckpointFolder, read_state
 from sknoisy.training.warmup_search import WarmupSearch
@@ -147,6 +148,20 @@ def test_early_stopping_ends_a_resumed_fit_at_the_same_epoch(monkeypatch, tmp_pa
     whole = make().fit(X, Y)
     assert 5 < whole.n_iter_ < 60
     assert_same(whole, fit_with_deaths(monkeypatch, make, [2, 4], tmp_path, X, Y))
+
+
+@pytest.mark.slow
+def test_labels_that_settle_end_a_resumed_fit_at_the_same_epoch(monkeypatch, tmp_path):
+    X, y = make_blobs(240, 4, centers=6, random_state=0)
+    y = symmetric_noise(y, 0.3, random_state=0)
+
+    def make():
+        return ALRClassifier(warmup_epochs=2, batch_size=16, random_state=0, evidence=False)
+
+    whole = make().fit(X, y)
+    least, last = 2 + whole._labels.settles_after, whole.n_iter_
+    assert least < last < whole.net_.max_epochs
+    assert_same(whole, fit_with_deaths(monkeypatch, make, [least, last - 1], tmp_path, X, y))
 
 
 class NoteHeldOut(Callback):

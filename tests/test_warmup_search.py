@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import make_blobs, make_classification
+from sklearn.datasets import load_digits, make_blobs, make_classification
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.noise import symmetric_noise
-from sknoisy.training.recipe import NetRecipe, auto_refinement
+from sknoisy.noise import pair_noise, symmetric_noise
+from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.refine_labels import auto_momentum
+from sknoisy.training.refinement import Refinement
 from sknoisy.training.warmup_search import WarmupSearch, best_epoch
 
 
@@ -121,16 +122,40 @@ def test_samplers_made_for_all_rows_stay_out_of_the_search(noisy):
 
 @pytest.mark.slow
 def test_few_rows_of_many_classes_get_more_epochs():
-    assert auto_refinement(steps_per_epoch=30, n_classes=10) == 15
-    assert auto_refinement(steps_per_epoch=10, n_classes=10) == 30
-    assert auto_refinement(steps_per_epoch=1, n_classes=4) == 100
-    assert auto_refinement(steps_per_epoch=20, n_classes=2, rarest=0.05) == 30  # 30 batches of it
-    assert auto_refinement(steps_per_epoch=100, n_classes=2, rarest=1e-4) == 15  # 1,000 steps
+    assert Refinement.auto(steps_per_epoch=60, n_classes=10) == Refinement(15, 15)
+    assert Refinement.auto(steps_per_epoch=10, n_classes=10) == Refinement(30, 72)
+    assert Refinement.auto(steps_per_epoch=1, n_classes=4) == Refinement(100, 100)
+    rare = Refinement.auto(steps_per_epoch=20, n_classes=2, rarest=0.05)
+    assert rare == Refinement(30, 30)  # batches of it; two classes settle by then, or never
+    assert Refinement.auto(100, 2, rarest=1e-4).least == 15  # 1,000 steps
     X, y = make_classification(300, 8, n_informative=6, n_classes=4, random_state=0)
-    found = ALRClassifier(random_state=0).fit(X, y)
-    refined = auto_refinement(3, 4, np.bincount(y).min() / 300)  # 120 steps and a few more
+    found = SyntheticMixClassifier(random_state=0).fit(X, y)
+    refined = Refinement.auto(3, 4, np.bincount(y).min() / 300).least  # 120 steps and a few more
     assert found.n_iter_ == found.warmup_epochs_ + refined
-    assert ALRClassifier(random_state=0, warmup_epochs=2).fit(X, y).n_iter_ == 2 + refined
+    assert SyntheticMixClassifier(random_state=0, warmup_epochs=2).fit(X, y).n_iter_ == 2 + refined
     plain = ALRClassifier(random_state=0, momentum=1.0, entropy_weight=0.0)
     assert plain.fit(X, y).n_iter_ == 2 * refined  # there is no warm-up to find
     assert ALRClassifier(random_state=0, max_epochs=7, warmup_epochs=1).fit(X, y).n_iter_ == 7
+
+
+@pytest.mark.slow
+def test_refinement_goes_on_until_labels_have_settled():
+    X, y = (part[:1200] for part in load_digits(return_X_y=True))
+    refined = {}
+    for noise in (symmetric_noise, pair_noise):
+        given = noise(y, 0.35, random_state=0)
+        clf = ALRClassifier(random_state=0, evidence=False, warmup_epochs=10).fit(X, given)
+        refinement = Refinement.auto(10, 10, np.bincount(given).min() / 1200)
+        changed = clf.history_[:, "labels_changed"]
+        ends = range(10 + refinement.least, len(changed) + 1)
+        moved = [np.ptp(changed[k - 11 : k]) for k in ends]
+        assert moved.pop() < 0.005
+        assert all(m >= 0.005 for m in moved)
+        refined[noise] = len(ends)
+    assert 1 <= refined[symmetric_noise] < refined[pair_noise]
+
+
+def test_labels_settle_only_where_they_could_have_changed():
+    X, y = make_blobs(300, 4, centers=6, random_state=0)
+    clf = ALRClassifier(random_state=0, evidence=False, warmup_epochs=1, momentum=0.98)
+    assert clf.fit(X, y).n_iter_ > 1 + 34 + 10  # the half-life of a given label, and the window

@@ -82,8 +82,9 @@ class CorrectLabels(RefineLabels):
         restore_best=False,
         class_prior="estimated",
         hypergradient="auto",
+        settles_after=None,
     ):
-        super().__init__(momentum, entropy_weight, warmup_epochs)
+        super().__init__(momentum, entropy_weight, warmup_epochs, settles_after)
         self.trusted = trusted
         self.meta_lr = meta_lr
         self.meta_every = meta_every

@@ -21,6 +21,7 @@ from sknoisy.training.held_out import HeldOutScores
 from sknoisy.training.lazy_adamw import LazyAdamW
 from sknoisy.training.net import Augment, InnerNet, as_inputs
 from sknoisy.training.ranks import ALONE, Alone
+from sknoisy.training.refinement import Refinement
 from sknoisy.training.targets import SoftTargetLoss
 
 # What is meant for all rows, or for the user, has no place in a net that sees some of them.
@@ -36,9 +37,7 @@ PRINT_LOG = "callbacks__print_log"
 # At most so many in a batch for prediction: fits caches.
 PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
 
-MOST_EPOCHS = 200
-REFINED_EPOCHS, REFINED_STEPS_A_CLASS = 15, 30  # the longer of the two
-RARE_STEPS = 1000  # that a rare class gets at most: many rows have as many in the epochs above
+PLAIN_EPOCHS = 200  # that a network trains at most on the given labels, where that is found
 
 # One kernel a step instead of ten a parameter: a fifth of a small network's step.
 FUSED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
@@ -104,18 +103,6 @@ def trains_sparsely(estimator, module: nn.Module, device: torch.device) -> bool:
     )
 
 
-def auto_refinement(steps_per_epoch: int, n_classes: int, rarest: float | None = None) -> int:
-    """Return 15 epochs, or as many as hold 30 steps a class, but at most 100.
-
-    That is 30 batches of rows a class if all are as frequent. So many also of the `rarest` class,
-    a fraction of the rows: it is learned late, and else lost. But for it no more than 1,000 steps.
-    """
-    steps = REFINED_STEPS_A_CLASS * n_classes
-    if rarest:
-        steps = max(steps, min(REFINED_STEPS_A_CLASS / rarest, RARE_STEPS))
-    return min(MOST_EPOCHS // 2, max(REFINED_EPOCHS, math.ceil(steps / steps_per_epoch)))
-
-
 @dataclass(frozen=True)
 class NetRecipe:
     """What the nets of one fit have in common.
@@ -135,9 +122,10 @@ class NetRecipe:
     steps_per_epoch : int
         Batches in an epoch.
     max_epochs : int
-        Epochs of the fit. Where they are 'auto', twice `refinement` until the warm-up is known.
-    refinement : int or None
-        Where they are 'auto', epochs after the warm-up.
+        Epochs of the fit. Where they are 'auto', twice the least `refinement` until the warm-up is
+        known.
+    refinement : Refinement or None
+        Where they are 'auto', the numbers of epochs after the warm-up.
     clock : Callback or None
         Watches all nets of the fit.
     ranks : Ranks or Alone
@@ -151,7 +139,7 @@ class NetRecipe:
     params: dict
     steps_per_epoch: int
     max_epochs: int
-    refinement: int | None = None
+    refinement: Refinement | None = None
     clock: Callback | None = None
     ranks: Alone = ALONE
 
@@ -182,8 +170,8 @@ class NetRecipe:
         max_epochs, refinement = estimator.max_epochs, None
         if max_epochs == "auto":
             rarest = None if prior is None else prior[prior > 0].min().item()
-            refinement = auto_refinement(steps, n_classes, rarest)
-            max_epochs = 2 * refinement
+            refinement = Refinement.auto(steps, n_classes, rarest)
+            max_epochs = 2 * refinement.least
         chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
         if estimator.optimizer in FUSED_OPTIMIZERS and not chosen & params.keys():
             params["optimizer__fused"] = True
@@ -203,18 +191,19 @@ class NetRecipe:
     @property
     def longest(self) -> int:
         """The most epochs that a network trains on the given labels."""
-        return self.max_epochs if self.refinement is None else MOST_EPOCHS
+        return self.max_epochs if self.refinement is None else PLAIN_EPOCHS
 
     @property
     def longest_warmup(self) -> int:
         """The most epochs of a warm-up: half of all."""
         return max(1, self.longest // 2)
 
-    def after(self, warmup: int) -> "NetRecipe":
+    def after(self, warmup: int, *, until_settled: bool) -> "NetRecipe":
         """Return the recipe of a fit whose warm-up takes so many epochs."""
         if self.refinement is None:
             return self
-        return replace(self, max_epochs=warmup + self.refinement)
+        refined = self.refinement.most if until_settled else self.refinement.least
+        return replace(self, max_epochs=warmup + refined)
 
     def lay_out(self, X, *, check: bool = True) -> None:
         """Check the network on the first rows of X, and lay it out for images."""

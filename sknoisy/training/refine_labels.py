@@ -18,6 +18,7 @@ from sknoisy.functional import (
     weighted_mean,
 )
 from sknoisy.training.label_callback import LabelCallback, ranks_of
+from sknoisy.training.refinement import UntilSettled
 
 
 def refinement_loss(logits: Tensor, labels: BatchLabels, *, entropy_weight: float) -> Tensor:
@@ -55,12 +56,22 @@ class RefineLabels(LabelCallback):
         Weight of the prediction's entropy in the loss after the warm-up.
     warmup_epochs : int, default=2
         Epochs of cross-entropy on the given labels before the first update.
+    settles_after : int or None, default=None
+        Epochs after the warm-up from which on training ends once labels have settled; None never.
     """
 
-    def __init__(self, momentum=0.9, entropy_weight=0.5, warmup_epochs=2):
+    def __init__(self, momentum=0.9, entropy_weight=0.5, warmup_epochs=2, settles_after=None):
         self.momentum = momentum
         self.entropy_weight = entropy_weight
         self.warmup_epochs = warmup_epochs
+        self.settles_after = settles_after
+
+    def with_companions(self):
+        """Return this callback, and the one that ends training, if any."""
+        companions = super().with_companions()
+        if self.settles_after is not None:
+            companions.append(("sknoisy_settled", UntilSettled(self.settles_after)))
+        return companions
 
     def loss_at(self, epoch):
         """Cross-entropy in the warm-up, then with the entropy term."""

@@ -81,13 +81,14 @@ class WarmupSearch:
         """Return how many epochs hold about so many steps, at least 1."""
         return max(1, round(steps / self.recipe.steps_per_epoch))
 
-    def warmup_epochs(self, given="auto") -> int:
+    def warmup_epochs(self, given="auto", *, until_settled: bool = False) -> int:
         """Return the number of epochs that was given, or the one that is found.
 
         That is the epoch after which the loss on held-out rows is lowest. An auxiliary network is
         trained for it, until that loss has not fallen for 55 steps and 5 epochs; at most half of
         all epochs. Fewer than 50 rows leave too few to hold out: then it is the epoch of the 20th
-        step. Where the number of epochs is 'auto', it is known from then on.
+        step. Where the number of epochs is 'auto', it is known from then on: the least, or if
+        training ends once labels have settled, the most.
         """
         if given == "auto" and self.found is None:
             limit = self.recipe.longest_warmup
@@ -96,7 +97,7 @@ class WarmupSearch:
             else:
                 self.found = max(1, min(self.epochs_of(20), limit))
         epochs = self.found if given == "auto" else given
-        self.recipe = self.recipe.after(epochs)
+        self.recipe = self.recipe.after(epochs, until_settled=until_settled)
         return epochs
 
     def _train(self, limit):
