@@ -59,6 +59,8 @@ class CorrectLabels(RefineLabels):
         Inputs and class numbers.
     momentum, entropy_weight, warmup_epochs, ..., hypergradient
         As in `MetaLabelNetClassifier`, each a number where that takes 'auto'.
+    settles_after : int or None, default=None
+        As in `RefineLabels`.
     """
 
     fitted = ("label_net_", "hypergradient_", "best_epoch_", "n_meta_")
