@@ -160,7 +160,8 @@ class Processes:
     """So many processes in one group."""
 
     def __init__(self, size, path):
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")  # which imports torch once for all
+        context.set_forkserver_preload(["sknoisy", "torch._dynamo"])
         pairs = [context.Pipe() for _ in range(size)]
         self.pipes = [mine for mine, _ in pairs]
         self.all = [

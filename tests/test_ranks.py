@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from processes import CASES, Double, Normed, Processes, case, data, fitted, found
+from processes import CASES, PATIENCE, Double, Normed, Processes, case, data, fitted, found
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch.utils.data import Dataset
@@ -219,7 +219,7 @@ def test_a_process_that_stands_still_ends_the_fit_after_the_timeout(tmp_path):
     try:
         wait = timedelta(seconds=2)
         group.send(fit_dropout, str(tmp_path / "fit"), stop, distributed=wait)
-        assert group.pipes[0].poll(20)
+        assert group.pipes[0].poll(PATIENCE)
         name, message, _ = group.pipes[0].recv()[1]
         assert name == "RuntimeError"
         assert "timed out" in message.lower()
