@@ -85,7 +85,7 @@ class RefineLabels(LabelCallback):
 
     def start_epoch(self, net, epoch):
         """Count the epoch's predictions anew."""
-        self.predictions_ = []
+        self.counted_ = None
 
     @torch.no_grad()
     def before_loss(self, net, logits, rows):
@@ -102,11 +102,13 @@ class RefineLabels(LabelCallback):
             found, ranks = net.criterion_.count_predictions(logits.detach(), rows), ranks_of(net)
             if ranks.size > 1:
                 found = found * ranks.counts(net.n_rows_)
-            self.predictions_.append(found)
+            # Added up at once: kept between steps, small tensors leave holes in the memory that large
+            # ones do not fit into, together twice the size of X.
+            self.counted_ = found if self.counted_ is None else self.counted_.add_(found)
 
     def end_epoch(self, net, epoch):
         """Tell the criterion how often each class was predicted."""
-        if self.predictions_:
-            total = torch.stack(self.predictions_).sum(dim=0)
+        if self.counted_ is not None:
+            total = self.counted_
             ranks_of(net).sum_([total])
             net.criterion_.predicted = total / total.sum() if total.sum() > 0 else None
