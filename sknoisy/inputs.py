@@ -22,6 +22,7 @@ from sknoisy.label_proba import LabelProba
 from sknoisy.labels import read_labels
 from sknoisy.networks.mlp import MLP
 from sknoisy.networks.standardize import rounds_in_float32
+from sknoisy.row_index import check_order
 from sknoisy.rows import DoubleRows, stored_type
 from sknoisy.training.datasets import DatasetRows, as_array, is_dataset
 from sknoisy.training.net import resolve_device
@@ -150,6 +151,8 @@ def read_training_data(estimator, X, y, sample_weight, label_proba=None) -> Trai
     X becomes float32, y class numbers.
     """
     refuse_containers(X)
+    check_order("y", y, "X", X)
+    check_order("sample_weight", sample_weight, "X", X)
     y = None if y is None else read_labels(y)
     soft = None if label_proba is None else LabelProba.read(label_proba, X)
     if y is None and soft is not None and not (is_dataset(X) and DatasetRows(X).has_labels):

@@ -11,7 +11,7 @@ import numpy as np
 from sknoisy.columns import check_numbered, read_columns
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
-from sknoisy.row_index import RowIndex
+from sknoisy.row_index import RowIndex, check_order
 from sknoisy.tables import table
 
 LEAST_PROBABILITY = 0.01
@@ -248,10 +248,13 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
         estimator = fitted_estimator(estimator)
         classes = estimator.classes_
         proba = estimator.soft_labels_ if evidence is None else evidence.proba
+        if y is not None:
+            check_order("y", y, "X", estimator._row_index)
         y = estimator.given_labels_ if y is None else _labels(y, "y")
     else:
         if y is None:
             raise ValueError("y must be given with pred_probs, got None; pass the given labels.")
+        check_order("y", y, "pred_probs", pred_probs)
         y = _labels(y, "y")
         proba, classes = read_probabilities(pred_probs, y, classes)
     if len(proba) != len(y):

@@ -8,6 +8,7 @@ import numpy as np
 
 from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
+from sknoisy.row_index import is_reordered
 
 TIE = 1e-9  # sums in another order must not decide
 OF_VOTES = "of votes pass sknoisy.crowd.CrowdLabels(votes).label_proba()"
@@ -128,9 +129,7 @@ def check_order(label_proba, X) -> None:
     indexes = [getattr(table, "index", None) for table in (X, label_proba)]
     if pandas is None or not all(isinstance(index, pandas.Index) for index in indexes):
         return
-    of_X, of_proba = indexes
-    is_other = len(of_X) == len(of_proba) and not of_X.equals(of_proba)
-    if is_other and set(of_X) == set(of_proba):
+    if is_reordered(*indexes):
         raise ValueError(
             "label_proba must have its rows in the order of X, got the index of X in another order;"
             " pass label_proba.loc[X.index]."

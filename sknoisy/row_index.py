@@ -1,8 +1,34 @@
-"""The index that a frame gives its rows: what a fit keeps of it for the tables of its labels."""
+"""The index that a frame gives its rows: kept for the tables of its labels, and compared."""
 
 import sys
 
 import numpy as np
+
+
+def check_order(name: str, table, of_name: str, of) -> None:
+    """Raise where pandas' indexes say that two tables hold the same rows in different orders.
+
+    A table whose rows are numbered says nothing of them.
+    """
+    pandas = sys.modules.get("pandas")  # whoever has a frame has imported it
+    indexes = [
+        t.index() if isinstance(t, RowIndex) else getattr(t, "index", None) for t in (table, of)
+    ]
+    if pandas is None or not all(isinstance(index, pandas.Index) for index in indexes):
+        return
+    if any(isinstance(index, pandas.RangeIndex) for index in indexes):
+        return
+    if is_reordered(*indexes):
+        raise ValueError(
+            f"{name} must have its rows in the order of {of_name}, got the index of {of_name} in"
+            f" another order; pass {name}.loc[{of_name}.index], or if the order is right"
+            f" {name}.to_numpy()."
+        )
+
+
+def is_reordered(index, other) -> bool:
+    """Return whether two pandas.Indexes hold the same rows in different orders."""
+    return len(index) == len(other) and not index.equals(other) and set(index) == set(other)
 
 
 class RowIndex:

@@ -82,7 +82,7 @@ def test_without_an_estimator_the_index_is_that_of_y_else_of_the_probabilities()
     for y, pred_probs, indexed in (
         (SERIES, proba, True),
         (Y, pd.DataFrame(proba, IDS), True),
-        (SERIES, pd.DataFrame(proba, IDS[::-1]), True),
+        (SERIES, pd.DataFrame(proba, IDS + 100), True),
         (Y, proba, False),
         (Y, pd.DataFrame(proba), False),
     ):
@@ -209,3 +209,35 @@ def test_a_pickle_opens_and_lists_issues_without_pandas(tmp_path):
         "assert sknoisy.noise.symmetric_noise([1, 2], 1.0).tolist() == [2, 1]"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "clf.pkl")], check=True)
+
+
+ELSEWHERE = {
+    "y": lambda: fit(FRAME, SERIES.sort_index()),
+    "sample_weight": lambda: ALRClassifier(**FAST).fit(
+        FRAME, SERIES, sample_weight=pd.Series(1.0, FRAME.index).sort_index()
+    ),
+    "trusted": lambda: MetaLabelNetClassifier(**FAST).fit(
+        FRAME, SERIES, trusted=pd.Series([True, False] * 30, FRAME.index).sort_index()
+    ),
+    "meta_y": lambda: MetaLabelNetClassifier(**FAST).fit(
+        X, Y, meta_X=FRAME[:9].to_numpy(), meta_y=SERIES[:9].to_numpy()
+    ).fit(FRAME, SERIES, meta_X=FRAME[:9], meta_y=SERIES[:9].sort_index()),
+    "y of an estimator": lambda: find_label_issues(fit(FRAME, SERIES), SERIES.sort_index()),
+    "y of probabilities": lambda: find_label_issues(
+        y=SERIES.sort_index(), pred_probs=pd.DataFrame(np.full((60, 2), 0.5), FRAME.index)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_same_rows_in_another_order_are_refused(name):
+    with pytest.raises(ValueError, match=rf"{name.split()[0]} must have its rows in the order"):
+        ELSEWHERE[name]()
+
+
+def test_rows_without_an_index_of_their_own_are_taken_as_they_come():
+    scaled = pd.DataFrame(X).add_prefix("f")  # as made from an array
+    shuffled = SERIES.set_axis(np.random.default_rng(1).permutation(60))
+    np.testing.assert_array_equal(fit(scaled, shuffled).soft_labels_, fit(X, Y).soft_labels_)
+    half = SERIES.set_axis(IDS % 30)  # repeated, as of two files
+    assert len(fit(FRAME.set_axis(IDS % 30), half).soft_labels_) == 60

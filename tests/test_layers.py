@@ -19,7 +19,7 @@ BELOW = {
     "user_warnings": set(),
     "columns": set(),
     "labels": set(),
-    "label_proba": {"columns", "labels"},
+    "label_proba": {"columns", "labels", "row_index"},
     "rows": set(),
     "row_index": set(),
     "noise": {"labels"},
@@ -33,6 +33,7 @@ BELOW = {
         "pipeline",
         "row_index",
         "tables",
+        "training",
         "user_warnings",
     },
     "pictures": set(),
@@ -41,7 +42,16 @@ BELOW = {
     "neighbor_noise": {"networks"},
     "training": EQUATIONS | {"labels", "networks", "rows"},
     "weights": {"training"},
-    "inputs": {"columns", "label_proba", "labels", "networks", "rows", "training", "weights"},
+    "inputs": {
+        "columns",
+        "label_proba",
+        "labels",
+        "networks",
+        "row_index",
+        "rows",
+        "training",
+        "weights",
+    },
     "prediction": {"inputs", "training"},
     "storage": {"_version", "user_warnings", "inputs", "row_index", "rows", "training"},
     "parameters": {"training"},
@@ -60,7 +70,7 @@ BELOW = {
 }
 # A method stands above what trains nets; none imports another, and none sees what is stored.
 METHOD = EQUATIONS | {"base", "inputs", "labels", "neighbor_noise", "networks", "parameters"}
-METHOD |= {"rows", "training"}
+METHOD |= {"row_index", "rows", "training"}
 FILES = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 # Whose subject it is, and random seeds.
 SCIKIT_LEARN = {"base.py", "inputs.py", "parameters.py", "noise.py", "storage/session.py"}

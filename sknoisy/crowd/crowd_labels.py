@@ -25,8 +25,8 @@ class CrowdLabels:
       matrices and how often they vote for rows of each class are estimated by EM (Raykar et al.).
       Rows without votes have the network's probabilities.
     - out-of-sample probabilities of any classifier, array-like of shape (n_samples, n_classes), in
-      the same way. The columns of a frame may have the classes as their names; else they are in the
-      order of `classes`.
+      the same way, at the temperature by which they foretell the votes best. The columns of a frame
+      may have the classes as their names; else they are in the order of `classes`.
 
     Parameters
     ----------
@@ -198,5 +198,5 @@ class CrowdLabels:
                     f" shape (n_samples, n_classes), got {by!r}."
                 )
             return models[by](self._votes)
-        prior = network_probabilities(by, self.classes, self._votes.n_rows, self._row_index)
+        prior = network_probabilities(by, self.classes, self._votes, self._row_index)
         return learn_from_crowd(self._votes, prior)

@@ -1,17 +1,24 @@
 """Out-of-sample probabilities that go with votes: an estimator's, or an array's."""
 
 import numpy as np
+import torch
 
+from sknoisy.crowd.equations import LEAST_PROBABILITY, vote_shares
 from sknoisy.issues import read_probabilities
 from sknoisy.pipeline import fitted_estimator
-from sknoisy.row_index import RowIndex
+from sknoisy.row_index import RowIndex, is_reordered
+from sknoisy.training.noise_model import fit_noise_model
 
 INSTEAD = "cross_val_predict(clf, X, y, method='predict_proba')"
 
 
-def network_probabilities(by, classes, n_rows, row_index) -> np.ndarray:
-    """Return the probabilities (n, C) of a fitted estimator or array, columns as the classes."""
-    if hasattr(by, "fit"):
+def network_probabilities(by, classes, votes, row_index) -> np.ndarray:
+    """Return the probabilities (n, C) of a fitted estimator or array, columns as the classes.
+
+    An estimator's are calibrated by its evidence; those of an array, by the votes.
+    """
+    n_rows, is_fitted = votes.n_rows, hasattr(by, "fit")
+    if is_fitted:
         proba, found, index = _of_estimator(by)
     else:
         proba, found = read_probabilities(by, None, classes, "by")
@@ -27,12 +34,28 @@ def network_probabilities(by, classes, n_rows, row_index) -> np.ndarray:
             f"by must have a row for each row of votes, got {len(proba)} and {n_rows} rows; fit it"
             " on the rows of the votes, in their order."
         )
-    if index is not None and row_index is not None and _is_reordered(index, row_index):
+    indexes = [found.index() for found in (index, row_index) if found is not None]
+    if len(indexes) == 2 and is_reordered(*indexes):
         raise ValueError(
             "by must have the rows of the votes in their order, got their index in another order;"
             " reorder the votes: votes.loc[X.index]."
         )
-    return np.asarray(proba, dtype=np.float64)[:, np.argsort(found)]
+    proba = np.asarray(proba, dtype=np.float64)[:, np.argsort(found)]
+    return proba if is_fitted else calibrated(proba, votes)
+
+
+def calibrated(proba, votes) -> np.ndarray:
+    """Return probabilities (n, C) at the temperature by which, and by noise, they foretell votes.
+
+    As a prior they are weighed against votes: a forest's, too flat, would hardly count, and a
+    network's, too sure, would overrule them.
+    """
+    shares = vote_shares(votes)
+    has_votes = ~np.isnan(shares[:, 0])
+    logits = torch.from_numpy(np.log(np.maximum(proba, LEAST_PROBABILITY)))
+    weights = torch.from_numpy(has_votes.astype(np.float64))
+    given = torch.from_numpy(np.where(has_votes[:, None], shares, 0.0))
+    return fit_noise_model(logits, given, weights).proba.numpy()
 
 
 def _of_estimator(estimator):
@@ -50,9 +73,3 @@ def _of_estimator(estimator):
             f" fit it with evidence=True, or pass {INSTEAD}."
         )
     return estimator.evidence_.proba, estimator.classes_, estimator._row_index
-
-
-def _is_reordered(index, other) -> bool:
-    """Return whether two indexes hold the same rows in another order."""
-    index, other = index.index(), other.index()
-    return not index.equals(other) and set(index) == set(other)

@@ -26,6 +26,7 @@ from sknoisy.metalabelnet.trusted import (
     warn_of_classes,
 )
 from sknoisy.parameters import check_choice, check_number
+from sknoisy.row_index import check_order
 from sknoisy.rows import stack_rows, stored_type, take_rows
 from sknoisy.training.refine_labels import auto_momentum
 from sknoisy.user_warnings import warn
@@ -396,6 +397,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             are corrected as far as predictions can; of generated labels, rows of lowest loss after
             the warm-up stand in for trusted ones. If a call raises, an earlier fit stays as it was.
         """
+        check_order("trusted", trusted, "X", X)
+        check_order("meta_y", meta_y, "meta_X", meta_X)
         return self._fit(
             X,
             y,

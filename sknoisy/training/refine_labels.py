@@ -102,8 +102,8 @@ class RefineLabels(LabelCallback):
             found, ranks = net.criterion_.count_predictions(logits.detach(), rows), ranks_of(net)
             if ranks.size > 1:
                 found = found * ranks.counts(net.n_rows_)
-            # Added up at once: kept between steps, small tensors leave holes in the memory that large
-            # ones do not fit into, together twice the size of X.
+            # Added up at once: small tensors that are kept between steps leave holes in the memory
+            # that large ones do not fit into, together twice the size of X.
             self.counted_ = found if self.counted_ is None else self.counted_.add_(found)
 
     def end_epoch(self, net, epoch):
