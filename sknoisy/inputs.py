@@ -195,7 +195,10 @@ def read_rows(estimator, X, row_format: RowFormat, name="X"):
     except ValueError as error:
         if name == "X":
             raise
-        raise ValueError(f"{name} must be rows like those of X: {error}") from error
+        raise ValueError(
+            f"{name} must be rows like those of X: {error} In a Pipeline, make_noisy_pipeline has"
+            f" its steps transform {name} too."
+        ) from error
     return rows
 
 

@@ -107,8 +107,9 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         estimator that of the X of `fit`, or where X has none of its y. Without one it is
         ``position``.
 
-        - ``is_label_issue``: whether the label is probably wrong. In each class there are at most
-          as many as its estimated number of wrong labels.
+        - ``is_label_issue``: whether the label is probably wrong. Of each given label there are at
+          most as many as confident learning counts; `class_quality` and `noise_rate` of a fit with
+          evidence are its noise model's, which may count fewer.
         - ``label_quality``: in [0, 1], ``(1 + p_given - p_best_other) / 2``.
         - ``given_label``, ``predicted_label``: the label, and the most probable one.
         - ``position``: the number of the row in X and y.
@@ -279,9 +280,11 @@ def class_numbers(y, classes, name="y"):
     except TypeError:  # of another type, which does not compare
         is_unknown = np.ones(len(y), dtype=bool)
     if is_unknown.any():
+        are_numbers = y.dtype.kind in "iu" and y.min() >= 0 and y.max() < len(classes)
+        out = f" If {name} are class numbers, pass numpy.asarray(classes)[{name}]."
         raise ValueError(
             f"{name} must hold labels of classes, got {y[is_unknown].tolist()[0]!r}; classes are"
-            f" {classes.tolist()[:10]}."
+            f" {classes.tolist()[:10]}.{out if are_numbers else ''}"
         )
     return order[place]
 
@@ -315,10 +318,11 @@ def read_probabilities(pred_probs, y, classes, name="pred_probs"):
     if len(np.unique(classes)) < len(classes):
         raise ValueError(f"classes must differ from each other, got {classes.tolist()[:10]}.")
     if proba.ndim != 2 or proba.shape[1] != len(classes):
+        two = "numpy.column_stack([1 - p, p]) for the probability p of the second class"
+        out = two if proba.ndim == 1 else "classes, the labels of its columns"
         raise ValueError(
             f"{name} must have shape (n_samples, n_classes), a column for each class, got"
-            f" {proba.shape} and {len(classes)} classes: {classes[:10].tolist()}; pass classes,"
-            " the labels of its columns."
+            f" {proba.shape} and {len(classes)} classes: {classes[:10].tolist()}; pass {out}."
         )
     check_numbered(pred_probs, classes, name)
     total = proba.sum(axis=1)

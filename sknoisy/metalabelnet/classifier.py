@@ -226,6 +226,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     evidence_ : Evidence or None
         What held-out rows tell of the labels and of correcting them; ``print`` it. None without
         `evidence`. See `sknoisy.training.evidence.Evidence`.
+    given_labels_ : ndarray of shape (n_samples,)
+        The labels of `fit`; of `label_proba` alone, the most probable ones.
     corrected_labels_ : ndarray of shape (n_samples,)
         The labels of `fit`, but where there is a label issue the one that it suggests.
     net_ : skorch.NeuralNet

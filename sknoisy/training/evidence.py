@@ -17,7 +17,7 @@ from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evidence:
     """What networks foretold for rows that they were not trained on.
 
@@ -50,6 +50,12 @@ class Evidence:
     log_loss_before, log_loss_after : float
         Cross-entropy of held-out labels by the networks that were chosen: as they are, and by the
         noise model with temperature and transition matrix.
+    noise_rate : float
+        Estimated fraction of wrong given labels.
+    class_prior : ndarray of shape (n_classes,)
+        Estimated fraction of the rows of each class.
+    transition : ndarray of shape (n_classes, n_classes)
+        Probability of each given label (column) for each class (row).
     joint : ndarray of shape (n_classes, n_classes)
         Estimated fraction of the rows of each class (row) with each given label (column); trusted
         rows are of the class of their label.
@@ -117,7 +123,7 @@ class Evidence:
         """Return the evidence of a state dict."""
         return cls(**{k: v.numpy() if isinstance(v, Tensor) else v for k, v in state.items()})
 
-    def __str__(self):
+    def __repr__(self):
         """Return the evidence as a table."""
         decision = "labels were corrected" if self.is_corrected else "labels were left as given"
         trusted = []
@@ -132,7 +138,7 @@ class Evidence:
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
             ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
-            ("epoch that foretells them best, plain", f"{self.plain_epochs}"),
+            ("best epoch for held-out labels, plain", f"{self.plain_epochs}"),
             ("held-out labels predicted, plain", f"{self.agreement_plain:.1%}"),
             (
                 "held-out labels predicted, corrected",

@@ -12,7 +12,9 @@ def warn_of_outcome(net, evidence, classes) -> None:
         warn(
             "Labels were left as given: correcting them makes labels of held-out rows less likely,"
             f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
-            f" on the given labels for {evidence.plain_epochs} epochs; see evidence_."
+            f" on the given labels for {evidence.plain_epochs} epochs; corrected_labels_ and label"
+            " issues rest on held-out predictions all the same. More max_epochs may change it; see"
+            " evidence_."
         )
     warn_if_never_corrected(net)
     if net.interrupted_:
