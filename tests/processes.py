@@ -86,6 +86,10 @@ CASES = {
         ALRClassifier,
         {"weighted": True, "class_weight": "balanced", "warmup_epochs": 2, "max_epochs": 10} | STOP,
     ),
+    "alr until settled": (
+        ALRClassifier,
+        {"max_epochs": "auto", "warmup_epochs": 2, "batch_size": 20, "momentum": 0.7},
+    ),
     "alr last batch of 3": (ALRClassifier, {"batch_size": 100, "warmup_epochs": 1}),
     "alr lbfgs": (
         ALRClassifier,
