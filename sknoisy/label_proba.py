@@ -1,14 +1,13 @@
 """Several labels a row: shares of votes, counts, or the probabilities of a label model."""
 
 import re
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 
 from sknoisy.columns import read_columns
 from sknoisy.labels import read_labels
-from sknoisy.row_index import is_reordered
+from sknoisy.row_index import check_order
 
 TIE = 1e-9  # sums in another order must not decide
 OF_VOTES = "of votes pass sknoisy.crowd.CrowdLabels(votes).label_proba()"
@@ -42,7 +41,7 @@ class LabelProba:
     @classmethod
     def read(cls, label_proba, X) -> "LabelProba":
         """Return the `label_proba` of a fit on X, checked."""
-        check_order(label_proba, X)
+        check_order("label_proba", label_proba, "X", X, numbers_count=True)
         table, names = read_columns(label_proba, "label_proba", OF_VOTES)
         n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
         if table.ndim != 2 or len(table) != n_samples or table.shape[1] < 2:
@@ -121,19 +120,6 @@ def numbers_of(names: list, classes: np.ndarray) -> list | None:
         return [values[name] for name in names] if values.keys() >= set(names) else None
     are_whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
     return list(map(int, names)) if are_whole else None
-
-
-def check_order(label_proba, X) -> None:
-    """Raise where the indexes of two frames say that their rows are in another order."""
-    pandas = sys.modules.get("pandas")
-    indexes = [getattr(table, "index", None) for table in (X, label_proba)]
-    if pandas is None or not all(isinstance(index, pandas.Index) for index in indexes):
-        return
-    if is_reordered(*indexes):
-        raise ValueError(
-            "label_proba must have its rows in the order of X, got the index of X in another order;"
-            " pass label_proba.loc[X.index]."
-        )
 
 
 def normalized(table: np.ndarray) -> np.ndarray:

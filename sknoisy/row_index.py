@@ -5,10 +5,11 @@ import sys
 import numpy as np
 
 
-def check_order(name: str, table, of_name: str, of) -> None:
+def check_order(name: str, table, of_name: str, of, *, numbers_count: bool = False) -> None:
     """Raise where pandas' indexes say that two tables hold the same rows in different orders.
 
-    A table whose rows are numbered says nothing of them.
+    Rows that are numbered may be those of an array, of which the other index says nothing: then
+    numbers only count if asked.
     """
     pandas = sys.modules.get("pandas")  # whoever has a frame has imported it
     indexes = [
@@ -16,7 +17,8 @@ def check_order(name: str, table, of_name: str, of) -> None:
     ]
     if pandas is None or not all(isinstance(index, pandas.Index) for index in indexes):
         return
-    if any(isinstance(index, pandas.RangeIndex) for index in indexes):
+    is_numbered = any(isinstance(index, pandas.RangeIndex) for index in indexes)
+    if is_numbered and not numbers_count:
         return
     if is_reordered(*indexes):
         raise ValueError(

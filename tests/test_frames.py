@@ -220,8 +220,8 @@ ELSEWHERE = {
         FRAME, SERIES, trusted=pd.Series([True, False] * 30, FRAME.index).sort_index()
     ),
     "meta_y": lambda: MetaLabelNetClassifier(**FAST).fit(
-        X, Y, meta_X=FRAME[:9].to_numpy(), meta_y=SERIES[:9].to_numpy()
-    ).fit(FRAME, SERIES, meta_X=FRAME[:9], meta_y=SERIES[:9].sort_index()),
+        FRAME, SERIES, meta_X=FRAME[:9], meta_y=SERIES[:9].sort_index()
+    ),
     "y of an estimator": lambda: find_label_issues(fit(FRAME, SERIES), SERIES.sort_index()),
     "y of probabilities": lambda: find_label_issues(
         y=SERIES.sort_index(), pred_probs=pd.DataFrame(np.full((60, 2), 0.5), FRAME.index)

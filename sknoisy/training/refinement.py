@@ -11,10 +11,8 @@ RARE_STEPS = 1000  # that a rare class gets at most: many rows have as many in t
 # Labels that are wrong in pairs take three times as long to correct as random ones. Two classes
 # gain nothing by more epochs, and where labels cannot be learned they never settle.
 SETTLING_STEPS_A_CLASS = 80
-SETTLED, SETTLED_EPOCHS = (
-    0.005,
-    10,
-)  # a fraction of the labels; in 5 epochs slow ones move as little
+SETTLED = 0.005  # fraction of the labels
+SETTLED_EPOCHS = 10  # in 5 also labels that go on to change, slowly, move as little
 
 
 @dataclass(frozen=True)
