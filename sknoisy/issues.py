@@ -4,17 +4,36 @@ Counts follow confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident 
 Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab's names.
 """
 
+from functools import wraps
 from typing import NamedTuple
 
 import numpy as np
 
-from sknoisy.columns import check_numbered, read_columns
+from sknoisy.columns import check_numbered, numbers_of, read_columns, warn_of_order
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex, check_order
 from sknoisy.tables import table
 
 LEAST_PROBABILITY = 0.01
+# Parameters of cleanlab's functions, and what to do here.
+CLEANLABS = {
+    "labels": "pass them as y",
+    "filter_by": "there is one rule, near to cleanlab's 'prune_by_class'",
+    "return_indices_ranked_by": "the table is ranked, and its column position holds the indices",
+}
+
+
+def _answers_cleanlab(function):
+    """Have a function answer parameters that cleanlab's have with what to do here."""
+
+    @wraps(function)
+    def answering(*args, **kwargs):
+        for name in CLEANLABS.keys() & kwargs.keys():
+            raise TypeError(f"{function.__name__} has no parameter {name}: {CLEANLABS[name]}.")
+        return function(*args, **kwargs)
+
+    return answering
 
 
 def label_quality(proba, given):
@@ -82,6 +101,7 @@ def find_issues(proba, given, quality):
     return issues
 
 
+@_answers_cleanlab
 def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Find the labels that are probably wrong, worst first.
 
@@ -134,6 +154,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     return table(columns, row_index)
 
 
+@_answers_cleanlab
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Correct the labels: the most probable one where there is a label issue, else the given one.
 
@@ -151,6 +172,7 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     return classes[labels]
 
 
+@_answers_cleanlab
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the noise transition matrix T, p(given label | true class).
 
@@ -172,6 +194,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
     return joint / joint.sum(axis=1, keepdims=True)
 
 
+@_answers_cleanlab
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
     proba, given, *_ = judged(estimator, y, pred_probs, classes)
@@ -181,6 +204,7 @@ def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     return float(1 - np.trace(joint_distribution(proba, given)))
 
 
+@_answers_cleanlab
 def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate for each class how many labels are wrong; parameters as in `find_label_issues`.
 
@@ -264,6 +288,8 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
             f" {len(proba)} rows."
         )
     given, rows = class_numbers(y, classes), np.arange(len(y))
+    if estimator is None:
+        warn_of_order(proba, given, classes, "pred_probs")
     if estimator is None or not is_own:
         return Judged(proba, given, classes, rows, proba)
     rows = rows[estimator._has_label]
@@ -307,6 +333,9 @@ def _labels(labels, name):
 def read_probabilities(pred_probs, y, classes, name="pred_probs"):
     """Return probabilities (n, C), checked, and the classes of their columns."""
     proba, names = read_columns(pred_probs, name)
+    labels = np.asarray(classes if y is None else y)
+    if names is not None and labels.dtype.kind in "iub" and set(map(type, names)) == {str}:
+        names = numbers_of(names, labels) or names  # as a CSV holds them
     if names is not None:
         if classes is not None and set(names) != set(np.asarray(classes).tolist()):
             raise ValueError(

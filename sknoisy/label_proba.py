@@ -1,11 +1,10 @@
 """Several labels a row: shares of votes, counts, or the probabilities of a label model."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from sknoisy.columns import read_columns
+from sknoisy.columns import numbers_of, read_columns
 from sknoisy.labels import read_labels
 from sknoisy.row_index import check_order
 
@@ -111,15 +110,6 @@ class LabelProba:
                 " of cross_val_predict(method='predict_proba'), pass label_proba.to_numpy()."
             )
         return classes if len(names) == len(classes) else names
-
-
-def numbers_of(names: list, classes: np.ndarray) -> list | None:
-    """Return what texts are as labels of the type of `classes`, None where some are none."""
-    if classes.dtype.kind == "b":
-        values = {str(value): value for value in (False, True)}
-        return [values[name] for name in names] if values.keys() >= set(names) else None
-    are_whole = all(re.fullmatch("-?[0-9]+", name) for name in names)
-    return list(map(int, names)) if are_whole else None
 
 
 def normalized(table: np.ndarray) -> np.ndarray:

@@ -4,12 +4,17 @@ import sys
 
 import numpy as np
 
+from sknoisy.user_warnings import warn
 
-def check_order(name: str, table, of_name: str, of, *, numbers_count: bool = False) -> None:
+
+def check_order(
+    name: str, table, of_name: str, of, *, numbers_count: bool = False, frame: str | None = None
+) -> None:
     """Raise where pandas' indexes say that two tables hold the same rows in different orders.
 
     Rows that are numbered may be those of an array, of which the other index says nothing: then
-    numbers only count if asked.
+    warn, unless numbers count. `frame` is what a user calls the one that has the order, if not
+    `of_name`.
     """
     pandas = sys.modules.get("pandas")  # whoever has a frame has imported it
     indexes = [
@@ -17,20 +22,21 @@ def check_order(name: str, table, of_name: str, of, *, numbers_count: bool = Fal
     ]
     if pandas is None or not all(isinstance(index, pandas.Index) for index in indexes):
         return
-    is_numbered = any(isinstance(index, pandas.RangeIndex) for index in indexes)
-    if is_numbered and not numbers_count:
+    index, other = indexes
+    if len(index) != len(other) or index.equals(other) or set(index) != set(other):
         return
-    if is_reordered(*indexes):
-        raise ValueError(
-            f"{name} must have its rows in the order of {of_name}, got the index of {of_name} in"
-            f" another order; pass {name}.loc[{of_name}.index], or if the order is right"
-            f" {name}.to_numpy()."
+    out = f"{name}.loc[{frame or of_name}.index]"
+    numbers = pandas.RangeIndex(len(index))
+    if not numbers_count and any(found.equals(numbers) for found in indexes):
+        warn(
+            f"{name} and {of_name} are numbered in different orders: rows are taken by position. If"
+            f" they belong together by number, pass {out}; else {name}.to_numpy() says so."
         )
-
-
-def is_reordered(index, other) -> bool:
-    """Return whether two pandas.Indexes hold the same rows in different orders."""
-    return len(index) == len(other) and not index.equals(other) and set(index) == set(other)
+        return
+    raise ValueError(
+        f"{name} must have its rows in the order of {of_name}, got the index of {of_name} in"
+        f" another order; pass {out}, or if the order is right {name}.to_numpy()."
+    )
 
 
 class RowIndex:

@@ -23,4 +23,9 @@ def table(columns, row_index=None):
         return array
     columns = dict(columns)
     index = columns.pop("row") if "row" in columns else columns["position"]
-    return pd.DataFrame(columns, index=index if row_index is None else row_index.index()[index])
+    index = index if row_index is None else row_index.index()[index]
+    frame = pd.DataFrame(columns, index=index)
+    # Of which some are missing: else objects, which scikit-learn does not take for classes.
+    nullable = {"integer": "Int64", "boolean": "boolean"}
+    kinds = {n: pd.api.types.infer_dtype(v) for n, v in columns.items() if v.dtype == object}
+    return frame.astype({n: nullable[kind] for n, kind in kinds.items() if kind in nullable})

@@ -309,7 +309,7 @@ BAD_DATA = {
         "y must hold labels of one type",
     ),
     "mixed y": (lambda X, y: (X, np.array(["a", 1] * 300, object)), "y must hold labels of one"),
-    "2 columns": (lambda X, y: (X, np.stack([y, y], 1)), "y should be a 1d array"),
+    "2 columns": (lambda X, y: (X, np.stack([y, y], 1)), "y should be a 1d array.*CrowdLabels"),
     "5-D": (lambda X, y: (X.reshape(600, 1, 1, 2, 5), y), "neither a table nor images"),
 }
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.multiclass import type_of_target
 
 from sknoisy import ALRClassifier
 from sknoisy.crowd import CrowdLabels, equations
@@ -460,8 +461,26 @@ def test_rows_in_another_order_are_refused():
     index = pd.Index([f"row {k}" for k in range(300)])
     crowd = CrowdLabels(pd.DataFrame(VOTES, index=index), missing=-1)
     crowd.label_proba(pd.DataFrame(PROBA, index=index))
-    with pytest.raises(ValueError, match="rows of the votes in their order"):
-        crowd.label_proba(pd.DataFrame(PROBA, index=index[::-1]))
+    shuffled = pd.DataFrame(PROBA, index=index[::-1])
+    with pytest.raises(ValueError, match=r"votes must .* in the order of by.*votes.loc\[X.index\]"):
+        crowd.label_proba(shuffled)
+
+
+def test_columns_in_another_order_than_the_classes_are_told(crowd):
+    message = r"columns of by are taken to be \[0, 1, 2\].*In the order \[1, 2, 0\].*pass a frame"
+    with pytest.warns(UserWarning, match=message):
+        crowd.consensus(PROBA[:, [1, 2, 0]])
+    crowd.consensus(pd.DataFrame(PROBA[:, [1, 2, 0]], columns=[1, 2, 0]))
+
+
+@pytest.mark.parametrize(
+    ("votes", "kind"), [([[0], [-1]], "Int64"), (np.array([[True], [None]]), "boolean")]
+)
+def test_consensus_labels_of_some_rows_alone_keep_their_type(votes, kind):
+    classes = [0, 1] if kind == "Int64" else [False, True]
+    labels = CrowdLabels(votes, classes=classes, missing=-1).consensus()["consensus_label"]
+    assert labels.dtype == kind
+    assert type_of_target(labels.dropna()) == "binary"
 
 
 def test_how_sure_a_classifier_is_does_not_matter():

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sknoisy import ALRClassifier, MetaLabelNetClassifier
 from sknoisy.issues import find_label_issues
 from sknoisy.noise import symmetric_noise
+from sknoisy.review import write_page
 from sknoisy.row_index import RowIndex
 from sknoisy.storage.file_format import read_file, write_file
 
@@ -223,6 +224,12 @@ ELSEWHERE = {
         FRAME, SERIES, meta_X=FRAME[:9], meta_y=SERIES[:9].sort_index()
     ),
     "y of an estimator": lambda: find_label_issues(fit(FRAME, SERIES), SERIES.sort_index()),
+    "X of a page": lambda: write_page(
+        y=SERIES, pred_probs=np.full((60, 2), 0.5), X=FRAME.sort_index()
+    ),
+    "text of a page": lambda: write_page(
+        fit(FRAME, SERIES), FRAME, text=SERIES.astype(str).sort_index()
+    ),
     "y of probabilities": lambda: find_label_issues(
         y=SERIES.sort_index(), pred_probs=pd.DataFrame(np.full((60, 2), 0.5), FRAME.index)
     ),
@@ -235,9 +242,11 @@ def test_the_same_rows_in_another_order_are_refused(name):
         ELSEWHERE[name]()
 
 
-def test_rows_without_an_index_of_their_own_are_taken_as_they_come():
+def test_rows_without_an_index_of_their_own_are_taken_as_they_come_with_a_warning():
     scaled = pd.DataFrame(X).add_prefix("f")  # as made from an array
     shuffled = SERIES.set_axis(np.random.default_rng(1).permutation(60))
-    np.testing.assert_array_equal(fit(scaled, shuffled).soft_labels_, fit(X, Y).soft_labels_)
+    with pytest.warns(UserWarning, match=r"y and X are numbered in different.*y.loc\[X.index\]"):
+        found = fit(scaled, shuffled)
+    np.testing.assert_array_equal(found.soft_labels_, fit(X, Y).soft_labels_)
     half = SERIES.set_axis(IDS % 30)  # repeated, as of two files
     assert len(fit(FRAME.set_axis(IDS % 30), half).soft_labels_) == 60

@@ -299,3 +299,28 @@ def test_labels_keep_their_type(dtype):
     expected = {"Int64": int, "boolean": bool, "string": str, "category": int}[dtype]
     assert all(type(label) is expected for label in clf.given_labels_.tolist())
     assert (clf.label_issues().sort_index()["given_label"] == series.astype(expected)).all()
+
+
+def test_columns_in_another_order_than_the_sorted_classes_are_told():
+    labels = pd.Categorical.from_codes([0, 1, 2, 0], ["low", "mid", "high"], ordered=True)
+    proba = np.eye(3)[[0, 1, 2, 0]] * 0.7 + 0.1  # as the codes number them
+    message = r"taken to be \['high', 'low', 'mid'\].*in 0% of the rows.*\['low', 'mid', 'high'\]"
+    with pytest.warns(UserWarning, match=message):
+        find_label_issues(y=labels, pred_probs=proba)
+    assert not find_label_issues(y=labels, pred_probs=proba, classes=labels.categories)[
+        "is_label_issue"
+    ].any()
+
+
+@pytest.mark.parametrize("classes", [["0", "1"], ["False", "True"]])
+def test_columns_that_a_file_has_as_texts_are_the_classes(classes):
+    given = GIVEN if classes[0] == "0" else GIVEN == 1
+    proba = pd.DataFrame(PROBA[:, ::-1], columns=classes[::-1])
+    found = find_label_issues(y=given, pred_probs=proba)
+    pd.testing.assert_frame_equal(found, find_label_issues(y=given, pred_probs=PROBA))
+
+
+@pytest.mark.parametrize("name", ["labels", "filter_by", "return_indices_ranked_by"])
+def test_cleanlabs_parameters_are_answered(name):
+    with pytest.raises(TypeError, match=rf"noise_rate has no parameter {name}: \w+"):
+        noise_rate(pred_probs=PROBA, **{name: GIVEN})

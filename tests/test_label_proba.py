@@ -145,6 +145,16 @@ def test_votes_in_the_place_of_their_shares_are_told_where_to_go(given):
         LabelProba.read(given, np.eye(2))
 
 
+def test_labels_that_votes_leave_out_need_no_y():
+    crowd = CrowdLabels([[0, 1], [-1, -1], [1, 1]] * 4, missing=-1)
+    with pytest.raises(TypeError, match=r"got CrowdLabels; .* label_proba=crowd.label_proba\(\)"):
+        ALRClassifier().fit(np.eye(12), crowd)
+    with pytest.raises(ValueError, match="got nan in row 1.*With label_proba y may be left out"):
+        ALRClassifier().fit(
+            np.eye(12), crowd.consensus()["consensus_label"], label_proba=crowd.label_proba()
+        )
+
+
 def test_where_y_is_encoded_an_array_is_asked_for(votes):
     X, shares, true = votes
     frame, y = pd.DataFrame(shares, columns=list("abc")), np.array(list("abc"))[true]

@@ -315,6 +315,11 @@ def test_wrong_arguments_are_named(tmp_path, params, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a folder that exists, got .*none; create it"):
+        write_page(path=tmp_path / "none" / "review.html", X=np.eye(N), **JUDGED)
+
+
 def test_what_holds_rows_and_is_no_set_of_them_is_refused_as_in_fit(tmp_path):
     with pytest.raises(TypeError, match="X must be an array.*got dict; pass one array"):
         write_page(path=tmp_path / "review.html", X={"a": np.eye(N)}, **JUDGED)

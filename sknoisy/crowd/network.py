@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
+from sknoisy.columns import warn_of_order
 from sknoisy.crowd.equations import LEAST_PROBABILITY, vote_shares
 from sknoisy.issues import read_probabilities
 from sknoisy.pipeline import fitted_estimator
-from sknoisy.row_index import RowIndex, is_reordered
+from sknoisy.row_index import RowIndex, check_order
 from sknoisy.training.noise_model import fit_noise_model
 
 INSTEAD = "cross_val_predict(clf, X, y, method='predict_proba')"
@@ -34,14 +35,12 @@ def network_probabilities(by, classes, votes, row_index) -> np.ndarray:
             f"by must have a row for each row of votes, got {len(proba)} and {n_rows} rows; fit it"
             " on the rows of the votes, in their order."
         )
-    indexes = [found.index() for found in (index, row_index) if found is not None]
-    if len(indexes) == 2 and is_reordered(*indexes):
-        raise ValueError(
-            "by must have the rows of the votes in their order, got their index in another order;"
-            " reorder the votes: votes.loc[X.index]."
-        )
+    check_order("votes", row_index, "by", index, frame="X")
     proba = np.asarray(proba, dtype=np.float64)[:, np.argsort(found)]
-    return proba if is_fitted else calibrated(proba, votes)
+    if is_fitted:
+        return proba
+    warn_of_order(proba[votes.rows], votes.labels, classes, "by")
+    return calibrated(proba, votes)
 
 
 def calibrated(proba, votes) -> np.ndarray:

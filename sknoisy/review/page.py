@@ -14,7 +14,7 @@ from sknoisy.pipeline import fitted_estimator
 from sknoisy.review.contents import row_contents
 from sknoisy.review.names import dataset_of, index_name, names_of
 from sknoisy.review.selection import select_rows
-from sknoisy.row_index import RowIndex
+from sknoisy.row_index import RowIndex, check_order
 from sknoisy.storage.atomic import write_whole
 
 MOST_PROBABLE = 5  # classes of a row whose probability is shown
@@ -90,7 +90,10 @@ def write_page(
     selection = select_rows(rows, n_rows, given[places], quality, random_state)
     selection = replace(selection, rows=places[selection.rows])
     contents, names = row_contents(X, selection.rows, len(given), text, images, columns)
-    index = _index_of(estimator, y, pred_probs, X)
+    row_index = _index_of(estimator, y, pred_probs)
+    for name, shown in (("X", X), ("text", text), ("images", images)):
+        check_order(name, shown, "the labels", row_index, frame="y")
+    index = row_index or RowIndex.of(X)
     table = _export_columns(selection, proba, given, classes, index)
     page = _page_data(table, contents, names, proba, given, classes)
     write_whole(Path(path), render(page).encode())
@@ -110,10 +113,10 @@ def _of_given_classes(proba, given, classes):
     return np.asarray(proba)[:, seen], np.searchsorted(seen, given), classes[seen]
 
 
-def _index_of(estimator, y, pred_probs, X):
-    """Return the index that rows have in a frame, or None: that of `find_label_issues`, or X's."""
+def _index_of(estimator, y, pred_probs):
+    """Return the index that the labels have in a frame, or None: that of `find_label_issues`."""
     of_fit = None if estimator is None else fitted_estimator(estimator)._row_index
-    return RowIndex.of(y, pred_probs) or of_fit or RowIndex.of(X)
+    return RowIndex.of(y, pred_probs) or of_fit
 
 
 def _export_columns(selection, proba, given, classes, row_index) -> dict:

@@ -15,6 +15,10 @@ def write_whole(path: Path, content) -> None:
 def whole_file(path: Path):
     """Yield a file to write: `path` is that file or the old one, also after a power failure."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{path} must be in a folder that exists, got {path.parent}; create it first."
+        )
     try:
         with open(aside, "wb") as file:
             yield file
