@@ -38,7 +38,7 @@ class ALRClassifier(NoisyLabelClassifier):
     momentum : 'auto' or float in [0, 1], default='auto'
         Weight of the old soft label at each update ("m"). After k epochs the given label has weight
         ``momentum ** k``; at 1 it never changes. 'auto' is 0.9, or less, down to 0.7, where the
-        epochs after the warm-up do not hold five half-lives. Found: `momentum_`.
+        fewest epochs after the warm-up do not hold five half-lives. Found: `momentum_`.
     entropy_weight : float >= 0, default=0.5
         Weight of the prediction's entropy in the loss ("lambda"). With 0 and momentum 1 training
         is ordinary cross-entropy, and `max_epochs` 'auto' twice what would follow a warm-up. Large

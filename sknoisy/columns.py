@@ -57,6 +57,8 @@ def check_numbered(table, classes: np.ndarray, name: str) -> None:
 def warn_of_order(proba: np.ndarray, given: np.ndarray, classes: np.ndarray, name: str) -> None:
     """Warn where most class numbers (n,) are the most probable ones in another order of columns.
 
+    And more of them than in this order by two standard errors of what chance would give.
+
     Parameters
     ----------
     proba : ndarray of shape (n, n_classes)
@@ -71,7 +73,7 @@ def warn_of_order(proba: np.ndarray, given: np.ndarray, classes: np.ndarray, nam
     counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
     columns, labels = linear_sum_assignment(counts, maximize=True)
     hits = counts.trace(), counts[columns, labels].sum()
-    if hits[0] < len(given) / 2 < hits[1]:
+    if hits[0] < len(given) / 2 < hits[1] and hits[1] - hits[0] > 2 * len(given) ** 0.5:
         first, second = (f"{count / len(given):.0%}" for count in hits)
         warn(
             f"The columns of {name} are taken to be {classes.tolist()[:10]}: then the most probable"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.exceptions import DTypePromotionError
 from scipy import sparse
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import (
@@ -211,10 +212,13 @@ def _read_y(y, label_proba):
         )
     shape = getattr(y, "shape", None) or np.shape(y if isinstance(y, list | tuple) else ())
     if len(shape) == 2 and shape[1] > 1:
-        raise ValueError(
-            f"y should be a 1d array, got an array of shape {tuple(shape)}; for several labels a"
-            " row leave out y and pass label_proba=sknoisy.crowd.CrowdLabels(y).label_proba()."
-        )
+        out = "of people's votes pass label_proba=sknoisy.crowd.CrowdLabels(y).label_proba()"
+        if np.isin(y, [0, 1]).all():  # True and False as well
+            out = (
+                "of one-hot rows pass y.argmax(axis=1), or label_proba=y instead of y; several"
+                " classes a row (multilabel) are not supported"
+            )
+        raise ValueError(f"y should be a 1d array, got an array of shape {tuple(shape)}; {out}.")
     try:
         return read_labels(y)
     except ValueError as error:
@@ -313,6 +317,12 @@ def _read_array(estimator, X, y="no_validation", row_format=None):
             rows = rows.astype(np.float32)
             assert_all_finite(rows, input_name="X")
         return rows if row_format is not None else (rows, found[1])
+    except DTypePromotionError as error:  # numpy's, of dates beside numbers
+        dates = [name for name, dtype in getattr(X, "dtypes", {}).items() if dtype.kind in "mM"]
+        raise ValueError(
+            f"X must hold numbers only, got dates or times in {dates[:10]}; leave them out, or make"
+            " numbers of them, such as X[name].dt.year."
+        ) from error
     except ValueError as error:
         if "could not convert" not in str(error):
             raise

@@ -14,6 +14,7 @@ from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex, check_order
 from sknoisy.tables import table
+from sknoisy.user_warnings import listed, warn
 
 LEAST_PROBABILITY = 0.01
 # Parameters of cleanlab's functions, and what to do here.
@@ -169,6 +170,13 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     is_issue = find_issues(proba, given, label_quality(proba, given))
     labels = np.asarray(all_proba).argmax(axis=1)
     labels[rows] = np.where(is_issue, labels[rows], given)
+    lost = np.setdiff1d(given, labels)
+    if len(lost):
+        warn(
+            f"Corrected labels keep no row of {listed(classes[lost])}: all labels of such a class"
+            " are issues. Of a class of a few rows predictions know little; look at them in"
+            " find_label_issues, and keep those that are right."
+        )
     return classes[labels]
 
 

@@ -3,6 +3,7 @@
 import inspect
 import math
 from difflib import get_close_matches
+from functools import wraps
 from numbers import Integral, Real
 
 import numpy as np
@@ -27,6 +28,10 @@ NOT_TAKEN = {
 }
 # Names of other libraries, and what they are here.
 ELSEWHERE = {
+    "hidden": "module__hidden",
+    "hidden_layers": "module__hidden",
+    "n_iter_no_change": "callbacks=[skorch.callbacks.EarlyStopping(patience=...)]",
+    "tol": "callbacks=[skorch.callbacks.EarlyStopping(threshold=...)]",
     "learning_rate": "lr",
     "learning_rate_init": "lr",
     "max_iter": "max_epochs",
@@ -41,6 +46,36 @@ ELSEWHERE = {
     "warm_start": "checkpoint_dir, with which an interrupted fit goes on",
     "seed": "random_state",
 }
+
+
+# Parameters of `fit` that another estimator has, and what to do.
+OF_FIT = dict.fromkeys(
+    ("eval_set", "validation_data", "X_val"),
+    "held-out rows are given by train_split=skorch.helper.predefined_split(dataset)",
+)
+OF_FIT |= {"epochs": "it is max_epochs of the estimator", "labels": "they are y"}
+
+
+def answers_parameters(fit):
+    """Have a `fit` answer parameters that it does not have by the class and the way out."""
+    known = [name for name in inspect.signature(fit).parameters if name != "self"]
+
+    @wraps(fit)
+    def answering(self, *args, **params):
+        for name in params.keys() - set(known):
+            others = [
+                cls.__name__
+                for cls in type(self).__base__.__subclasses__()
+                if name in inspect.signature(cls.fit).parameters
+            ]
+            close = get_close_matches(name, known, n=1)
+            out = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}."
+            out = f"{OF_FIT[name]}." if name in OF_FIT else out
+            out = f"{others[0]}.fit has it." if others else out
+            raise TypeError(f"{type(self).__name__}.fit has no parameter {name}: {out}")
+        return fit(self, *args, **params)
+
+    return answering
 
 
 def check_number(value, name, kind, low, high=None, *, closed="both", auto=False):
@@ -121,6 +156,12 @@ def check_training_params(estimator) -> None:
         raise TypeError(
             f"callbacks must be None or a list of skorch callbacks, got {estimator.callbacks!r}."
         )
+    for callback in objects_of(estimator.callbacks or []):
+        if not hasattr(callback, "on_train_begin"):
+            raise TypeError(
+                "callbacks must hold skorch callbacks, or pairs of a name and one, got"
+                f" {callback!r}."
+            )
     check_callbacks(estimator.callbacks or [], estimator.skorch_params, estimator.train_split)
     for name in NOT_TAKEN:
         if name in estimator.skorch_params:

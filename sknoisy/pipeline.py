@@ -48,7 +48,8 @@ def make_noisy_pipeline(*steps, memory=None, verbose=False) -> Pipeline:
         except TypeError as error:
             raise TypeError(
                 f"make_noisy_pipeline must end in a classifier whose fit takes meta_X, such as"
-                f" MetaLabelNetClassifier, got {type(steps[-1]).__name__}."
+                f" MetaLabelNetClassifier, got {type(steps[-1]).__name__}; for others"
+                " sklearn.pipeline.make_pipeline does."
             ) from error
         return make_pipeline(
             *steps, memory=memory, verbose=verbose, transform_input=list(META_INPUTS)

@@ -39,5 +39,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level + 1)
 
 
+def listed(names, most: int = 5) -> str:
+    """Return the first of some names, and how many there are more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(str(name) for name in names[:most]) + more
+
+
 def _package(frame):
     return frame.f_globals.get("__name__", "").partition(".")[0]

@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from conftest import METHODS
 from joblib import parallel_backend
 from scipy import sparse
 from sklearn import config_context
@@ -309,7 +310,15 @@ BAD_DATA = {
         "y must hold labels of one type",
     ),
     "mixed y": (lambda X, y: (X, np.array(["a", 1] * 300, object)), "y must hold labels of one"),
-    "2 columns": (lambda X, y: (X, np.stack([y, y], 1)), "y should be a 1d array.*CrowdLabels"),
+    "2 columns": (lambda X, y: (X, np.stack([y, y + 1], 1)), "y should be a 1d .*CrowdLabels"),
+    "one-hot": (lambda X, y: (X, np.eye(y.max() + 1)[y]), "should be a 1d .*label_proba=y instead"),
+    "dates": (
+        lambda X, y: (
+            pd.DataFrame(X).add_prefix("f").assign(d=pd.Timestamp("2026-01-01")),
+            y,
+        ),
+        r"numbers only, got dates or times in \['d'\]; leave them out",
+    ),
     "5-D": (lambda X, y: (X.reshape(600, 1, 1, 2, 5), y), "neither a table nor images"),
 }
 
@@ -348,7 +357,8 @@ def test_prediction_checks_its_input(method, blobs):
         ("warmup_epoch", "did you mean warmup_epochs"),
         ("iterator_train_num_workers", "did you mean iterator_train__num_workers"),
         ("modul__hidden", "did you mean module__hidden"),
-        ("hidden", "valid names: .* begin with module__"),
+        ("hidden", "did you mean module__hidden"),
+        ("n_iter_no_change", "did you mean .*EarlyStopping"),
         ("zzz", "valid names: "),
         ("learning_rate", "did you mean lr"),
         ("hidden_layer_sizes", "did you mean module__hidden"),
@@ -380,6 +390,9 @@ def test_unknown_keyword_names_the_nearest(method, name, hint):
         ({"optimizer": "adam"}, "optimizer must be a class of torch.optim, got 'adam'"),
         ({"train_split": 5}, "train_split must be None, skorch"),
         ({"callbacks": EarlyStopping()}, "callbacks must be None or a list"),
+        ({"callbacks": ["early"]}, "callbacks must hold skorch callbacks, .* got 'early'"),
+        ({"module__hidden": 0}, "module__hidden must hold integers of at least 1, got 0"),
+        ({"module__hidden": None}, "module__hidden must hold integers of at least 1, got None"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda', 'mps' or alike, got 'gpu'"),
         ({"iterator_train__drop_last": True, "batch_size": 700}, "batch_size must be at most"),
     ],
@@ -388,6 +401,31 @@ def test_bad_parameters_are_named_before_training(method, blobs, params, message
     X, y, _ = blobs
     with pytest.raises((ValueError, TypeError), match=message):
         method(**{**FAST, **params}).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "out"),
+    [
+        ("eval_set", ".*train_split=skorch.helper.predefined_split"),
+        ("sample_weights", "did you mean sample_weight"),
+        ("zzz", "it takes X, y, sample_weight"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_what_fit_does_not_take_is_answered(method, name, out):
+    with pytest.raises(TypeError, match=rf"{method.__name__}\.fit has no parameter {name}: {out}"):
+        method().fit(np.eye(4), [0, 1, 0, 1], **{name: 1})
+
+
+def test_what_another_method_takes_is_told():
+    with pytest.raises(TypeError, match="fit has no parameter trusted: MetaLabelNetClassifier.fit"):
+        METHODS[0]().fit(np.eye(4), [0, 1, 0, 1], trusted=[True, False, True, True])
+
+
+def test_a_network_without_a_free_parameter_is_refused(method, blobs):
+    X, y, _ = blobs
+    with pytest.raises(ValueError, match="module must have parameters to train, got none"):
+        method(nn.Linear(10, 4).requires_grad_(False), max_epochs=2).fit(X, y)
 
 
 def test_whole_set_as_one_batch(method, blobs):

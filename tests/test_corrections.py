@@ -127,6 +127,7 @@ def test_labels_in_a_tensor(tmp_path):
     np.testing.assert_array_equal(corrected, TRUE)
 
 
+@pytest.mark.filterwarnings("ignore:The columns of pred_probs")
 def test_labels_with_signs_of_csv_in_them(tmp_path):
     names = np.array(['a,"b"', "line\nbreak\r\n", " =1+1 \u2028"])
     path, table = write(tmp_path, names=names)

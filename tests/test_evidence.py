@@ -176,6 +176,33 @@ def test_the_table_that_foretells_held_out_labels_better_is_chosen():
     assert "left as given" in str(worse)
 
 
+@pytest.mark.parametrize("n_classes", [2, 10])
+def test_labels_without_relation_to_rows_are_at_chance(n_classes):
+    curves, ones = (np.zeros(2), np.zeros(2)), torch.ones(1000)
+    errors = []
+    for seed in range(20):
+        logits, _, given = drawn(1000, n_classes, uniform(0.0, n_classes), 1.0, seed)
+        shuffled = given[torch.randperm(1000, generator=torch.Generator().manual_seed(seed))]
+        for labels in (given, shuffled):
+            model = fit_noise_model(logits, labels)
+            found = compare(model, model, ones, (1, 1), curves)
+            assert found.tells_nothing == (found.above_chance <= 2 * found.above_chance_error)
+            errors.append(found.above_chance / found.above_chance_error)
+    assert min(errors[::2]) > 10
+    assert sum(error > 2 for error in errors[1::2]) <= 2
+    one_hot = torch.nn.functional.one_hot(given, n_classes).double()  # votes that all agree
+    votes = compare(*[fit_noise_model(logits, one_hot)] * 2, ones, (1, 1), curves)
+    labels = compare(*[fit_noise_model(logits, given)] * 2, ones, (1, 1), curves)
+    assert votes.above_chance == pytest.approx(labels.above_chance)
+
+
+def test_rows_in_another_order_than_their_labels_are_told():
+    X, y = make_blobs(300, centers=3, random_state=0)
+    with pytest.warns(UserWarning, match="X seems to tell nothing of y.* rows in the same order"):
+        clf = ALRClassifier(**CALM).fit(X, np.random.default_rng(0).permutation(y))
+    assert clf.evidence_.tells_nothing
+
+
 @pytest.fixture(scope="module")
 def data():
     X, y = make_blobs(300, 6, centers=3, cluster_std=3.0, random_state=0)

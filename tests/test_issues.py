@@ -302,8 +302,8 @@ def test_labels_keep_their_type(dtype):
 
 
 def test_columns_in_another_order_than_the_sorted_classes_are_told():
-    labels = pd.Categorical.from_codes([0, 1, 2, 0], ["low", "mid", "high"], ordered=True)
-    proba = np.eye(3)[[0, 1, 2, 0]] * 0.7 + 0.1  # as the codes number them
+    labels = pd.Categorical.from_codes([0, 1, 2, 0] * 5, ["low", "mid", "high"], ordered=True)
+    proba = np.eye(3)[[0, 1, 2, 0] * 5] * 0.7 + 0.1  # as the codes number them
     message = r"taken to be \['high', 'low', 'mid'\].*in 0% of the rows.*\['low', 'mid', 'high'\]"
     with pytest.warns(UserWarning, match=message):
         find_label_issues(y=labels, pred_probs=proba)
@@ -324,3 +324,9 @@ def test_columns_that_a_file_has_as_texts_are_the_classes(classes):
 def test_cleanlabs_parameters_are_answered(name):
     with pytest.raises(TypeError, match=rf"noise_rate has no parameter {name}: \w+"):
         noise_rate(pred_probs=PROBA, **{name: GIVEN})
+
+
+def test_a_class_whose_labels_are_all_issues_is_named():
+    with pytest.warns(UserWarning, match="Corrected labels keep no row of bee: all labels of"):
+        labels = corrected_labels(pred_probs=[[0.9, 0.1]] * 7, y=names([0] * 6 + [1]))
+    assert set(labels) == {"ant"}

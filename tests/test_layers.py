@@ -25,7 +25,7 @@ BELOW = {
     "noise": {"labels"},
     "pipeline": set(),
     "tables": set(),
-    "issues": {"columns", "labels", "pipeline", "row_index", "tables"},
+    "issues": {"columns", "labels", "pipeline", "row_index", "tables", "user_warnings"},
     "crowd": {
         "columns",
         "issues",

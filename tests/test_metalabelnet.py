@@ -512,6 +512,7 @@ class KeepsItsOutput(nn.Linear):
         return self.seen["all"][0]
 
 
+@pytest.mark.filterwarnings("ignore:X seems to tell nothing")  # in so few epochs
 @pytest.mark.parametrize(
     "layer", [lambda: nn.utils.spectral_norm(nn.Linear(10, 8)), lambda: KeepsItsOutput(10, 8)]
 )
@@ -584,7 +585,7 @@ class Cube(torch.autograd.Function):
         (lambda X, y: {"meta_X": X[:, 1:], "meta_y": y}, "meta_X must be rows like .* 9 features"),
         (lambda X, y: {"meta_X": X, "meta_y": y + 1}, "must hold labels of y, got 4; y has"),
         (lambda X, y: {"trusted": np.ones(7, bool)}, r"one value a row of X, \(560,\), got bool"),
-        (lambda X, y: {"trusted": np.ones(560)}, "boolean mask .* got float64"),
+        (lambda X, y: {"trusted": np.ones(560)}, r"boolean mask .* got float64.*astype\(bool\)"),
         (
             lambda X, y: {"trusted": np.ones(560, bool), "meta_X": X, "meta_y": y},
             "trusted must not be given together with meta_X",
@@ -792,3 +793,8 @@ class Nothing(TransformerMixin, BaseEstimator):
 def test_pipelines_that_end_in_something_else_are_refused(steps):
     with pytest.raises(TypeError, match="must end in a classifier whose fit takes meta_X"):
         make_noisy_pipeline(*steps)
+
+
+def test_a_mask_in_the_place_of_weights_is_told():
+    with pytest.raises(TypeError, match="of a mask of trusted rows pass trusted=mask"):
+        MetaLabelNetClassifier().fit(np.eye(4), [0, 1, 0, 1], np.array([True, False, True, True]))

@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not here"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:selenium.*"),
+    pytest.mark.filterwarnings("ignore:The columns of pred_probs"),  # each suggestion is another
 ]
 
 HOSTILE = [

@@ -23,6 +23,7 @@ pytestmark = [
         "ignore:No trusted rows:UserWarning",
         "ignore:Labels were left:UserWarning",
         "ignore:target_momentum:UserWarning",
+        "ignore:X seems to tell nothing",  # its labels are random
     ),
 ]
 # Few epochs of long steps: the suite must stay short. Each method of the package

@@ -266,7 +266,7 @@ def test_targets_follow_the_closed_form_and_flip_at_the_seventh_confident_update
 
 def test_too_few_updates_to_flip_a_label_warn(blobs):
     X, y, _ = blobs
-    with pytest.warns(UserWarning, match=r"at most 0.5 for labels to flip, got 0.9 \*\* 6"):
+    with pytest.warns(UserWarning, match=r"at most 0.5, or no label can change, got 0.9 \*\* 6"):
         SyntheticMixClassifier(warmup_epochs=0, mix_start=1, max_epochs=6).fit(X, y)
 
 

@@ -28,6 +28,7 @@ from sknoisy import (
 )
 from sknoisy.base import NoisyLabelClassifier
 from sknoisy.crowd import CrowdLabels
+from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.user_warnings import warn
 
 pytestmark = [pytest.mark.evidence, pytest.mark.filterwarnings("default")]
@@ -116,8 +117,20 @@ CAUSES = {
     "without a forward-mode derivative": lambda folder: meta(Doubles).fit(X, Y, **META),
     "for any label to be refined": lambda folder: alr(warmup_epochs=2).fit(X, Y),
     "must reach mix_start": lambda folder: mix(max_epochs=3, mix_start=5).fit(X, Y),
-    "at most 0.5 for labels to flip": lambda folder: mix(max_epochs=5).fit(X, Y),
+    "at most 0.5, or no label can change": lambda folder: mix(max_epochs=5).fit(X, Y),
     "Labels were left as given": harmed,
+    "X seems to tell nothing of y": lambda folder: alr(max_epochs=4).fit(
+        X, np.random.default_rng(0).permutation(Y)
+    ),
+    "X are numbered in different orders": lambda folder: alr().fit(
+        pandas.DataFrame(X), pandas.Series(Y, range(79, -1, -1))
+    ),
+    "The columns of pred_probs are taken to be": lambda folder: find_label_issues(
+        y=Y, pred_probs=0.8 * np.eye(2)[1 - Y] + 0.1
+    ),
+    "Corrected labels keep no row of": lambda folder: corrected_labels(
+        y=[0] * 6 + [1], pred_probs=[[0.9, 0.1]] * 7
+    ),
     "keep no row of True in y": vanished,
     "before labels can have changed": lambda folder: alr(
         max_epochs=9,

@@ -25,7 +25,7 @@ from sknoisy.metalabelnet.trusted import (
     warn_if_cut,
     warn_of_classes,
 )
-from sknoisy.parameters import check_choice, check_number
+from sknoisy.parameters import answers_parameters, check_choice, check_number
 from sknoisy.row_index import check_order
 from sknoisy.rows import stack_rows, stored_type, take_rows
 from sknoisy.training.refine_labels import auto_momentum
@@ -345,6 +345,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.restore_best = restore_best
         self.class_prior = class_prior
 
+    @answers_parameters
     def fit(
         self,
         X,
@@ -399,6 +400,11 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             are corrected as far as predictions can; of generated labels, rows of lowest loss after
             the warm-up stand in for trusted ones. If a call raises, an earlier fit stays as it was.
         """
+        if trusted is None and str(getattr(sample_weight, "dtype", "")) == "bool":
+            raise TypeError(
+                "sample_weight must hold numbers, got booleans; of a mask of trusted rows pass"
+                " trusted=mask, else sample_weight.astype(float)."
+            )
         check_order("trusted", trusted, "X", X)
         check_order("meta_y", meta_y, "meta_X", meta_X)
         return self._fit(

@@ -16,7 +16,7 @@ from sknoisy.training.data import RowDataset
 from sknoisy.training.datasets import DatasetRows, is_dataset
 from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.training.ranks import ALONE, Alone
-from sknoisy.user_warnings import warn
+from sknoisy.user_warnings import listed, warn
 
 SELECTED, MOST_SELECTED = 0.1, 50  # of a class's rows, by the predecessor of the paper
 APPENDED = 8  # one trusted row to so many of the batch: the step's cost stays near 3.5
@@ -100,7 +100,8 @@ def check_mask(trusted, n_samples: int) -> np.ndarray:
     if mask.dtype != bool or mask.shape != (n_samples,):
         raise ValueError(
             f"trusted must be a boolean mask with one value a row of X, {(n_samples,)}, got"
-            f" {mask.dtype} of shape {mask.shape}."
+            f" {mask.dtype} of shape {mask.shape}; of numbers 0 and 1 pass trusted.astype(bool), of"
+            " row numbers numpy.isin(numpy.arange(len(y)), rows)."
         )
     return np.flatnonzero(mask)
 
@@ -125,11 +126,9 @@ def warn_of_classes(labels: np.ndarray, classes) -> None:
             " every fold.",
         )
     elif len(missing):
-        names = ", ".join(str(classes[k]) for k in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         warn(
-            f"No trusted rows of {names}{more} were given: what y and predictions say of them"
-            " stands."
+            f"No trusted rows of {listed(classes[missing])} were given: what y and predictions say"
+            " of them stands."
         )
 
 

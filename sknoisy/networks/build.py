@@ -92,6 +92,11 @@ def _call(factory, named, params, n_features, n_classes):
 
 def check_logits(network: nn.Module, batch: Tensor, n_classes: int) -> None:
     """Raise or warn unless the network maps `batch` to logits of shape (B, n_classes)."""
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError(
+            "module must have parameters to train, got none that requires a gradient; leave the"
+            " last layer free, by layer.requires_grad_(True)."
+        )
     was_training = network.training
     network.eval()  # no BatchNorm statistics change, and dropout is off
     try:

@@ -61,6 +61,8 @@ class MLP(nn.Sequential):
         columns=None,
     ):
         widths = [n_features, *np.atleast_1d(hidden).tolist()]
+        if not all(isinstance(width, int) and width > 0 for width in widths[1:]):
+            raise ValueError(f"module__hidden must hold integers of at least 1, got {hidden!r}.")
         if columns is not None and len(widths) > 1:
             first = SparseLinear(columns, widths[1], UniformDropout(input_dropout))
             layers = [first, nn.ReLU(), UniformDropout(dropout)]

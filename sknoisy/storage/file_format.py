@@ -167,7 +167,7 @@ def read_file(path) -> tuple[dict, dict[str, torch.Tensor]]:
     except Exception as error:  # whatever the parsers raise for a damaged header
         raise ValueError(
             f"path must be a file that save wrote, whole and unchanged, got {str(path)!r}:"
-            f" {type(error).__name__}: {error}"
+            f" {type(error).__name__}: {error}. A pickle is read by joblib.load."
         ) from error
     if not is_whole:
         raise ValueError(

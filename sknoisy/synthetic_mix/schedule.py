@@ -40,7 +40,7 @@ def warn_if_idle(max_epochs, schedule, momentum):
         )
     elif momentum**n_updates > 0.5:
         warn(
-            f"target_momentum ** updates must be at most 0.5 for labels to flip, got"
-            f" {momentum} ** {n_updates}; lower target_momentum or target_update_every, or raise"
-            " mix_end or max_epochs.",
+            "target_momentum ** updates must be at most 0.5, or no label can change, got"
+            f" {momentum} ** {n_updates} in {max_epochs} epochs; raise max_epochs or mix_end, or"
+            " lower target_momentum or target_update_every.",
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels
 
+CHANCE_ERRORS = 2.0  # standard errors; with 1 every sixth y that has no relation to X seems to have
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
 
 
@@ -64,6 +65,10 @@ class Evidence:
         precision of the network; of trusted rows that label.
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
+    above_chance, above_chance_error : float
+        Mean probability that out-of-sample predictions give to the given label, minus what they
+        would give to labels drawn at random by their frequencies, and its standard error; nan in
+        files of earlier versions.
     """
 
     is_held_out: np.ndarray
@@ -86,11 +91,18 @@ class Evidence:
     proba: np.ndarray
     losses_plain: np.ndarray
     losses_corrected: np.ndarray
+    above_chance: float = np.nan
+    above_chance_error: float = np.nan
 
     @property
     def n_rows(self) -> int:
         """Number of rows that were held out, each once."""
         return int(self.is_held_out.sum())
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether predictions cannot be told from chance: not by two standard errors."""
+        return self.above_chance <= CHANCE_ERRORS * self.above_chance_error
 
     @property
     def noise_rate(self) -> float:
@@ -180,6 +192,7 @@ def compare(
     difference, agreement_error = _paired(hits[1] - hits[0], weights)
     chosen = corrected if is_corrected else plain
     log_loss = -of_labels(chosen.logits, given, log_proba)
+    above_chance = _above_chance(chosen, weights)
     agreement = _paired(hits[0], weights)[0]
     return Evidence(
         is_held_out=weights.numpy() > 0,
@@ -202,7 +215,25 @@ def compare(
         proba=None,
         losses_plain=losses[0],
         losses_corrected=losses[1],
+        above_chance=above_chance[0],
+        above_chance_error=above_chance[1],
     )
+
+
+def _above_chance(model: NoiseModel, weights: Tensor) -> tuple[float, float]:
+    """Return by how much the probability of given labels is above that of random ones."""
+    given, weights = model.given, weights.double()
+    if given.ndim == 1:
+        counts = given.bincount(weights, minlength=len(model.transition))
+    else:
+        counts = weights @ given.double()
+    frequencies = counts / counts.sum()
+
+    def differences(logits):
+        proba = (logits.double() / model.temperature).softmax(dim=1)
+        return proba - (proba @ frequencies)[:, None]
+
+    return _paired(of_labels(model.logits, given, differences), weights)
 
 
 def _hits(predicted: Tensor, given: Tensor) -> Tensor:

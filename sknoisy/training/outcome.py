@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from sknoisy.user_warnings import warn
+from sknoisy.user_warnings import listed, warn
 
 
 def warn_of_outcome(net, evidence, classes) -> None:
@@ -13,8 +13,14 @@ def warn_of_outcome(net, evidence, classes) -> None:
             "Labels were left as given: correcting them makes labels of held-out rows less likely,"
             f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
             f" on the given labels for {evidence.plain_epochs} epochs; corrected_labels_ and label"
-            " issues rest on held-out predictions all the same. More max_epochs may change it; see"
-            " evidence_."
+            " issues rest on held-out predictions all the same. That is right where few labels are"
+            " wrong; else fewer columns, or more epochs, may change it. See evidence_."
+        )
+    if evidence is not None and evidence.tells_nothing:
+        warn(
+            "X seems to tell nothing of y: networks do not predict labels of held-out rows better"
+            " than chance, so that label issues mean nothing. Are their rows in the same order?"
+            " Else too many labels are wrong, or rows are too few."
         )
     warn_if_never_corrected(net)
     if net.interrupted_:
@@ -34,10 +40,10 @@ def warn_of_outcome(net, evidence, classes) -> None:
         return
     lost = net.criterion_.lost_classes()
     if lost:
-        names = ", ".join(str(classes[k]) for k in lost[:5])
         warn(
-            f"soft_labels_ keep no row of {names} in y: predictions corrected all of its labels. If"
-            " it is rare and not wrong, pass class_weight='balanced' or a longer warmup_epochs."
+            f"soft_labels_ keep no row of {listed(classes[lost])} in y: predictions corrected all"
+            " labels of such a class. If they are rare and not wrong, pass class_weight='balanced'"
+            " or a longer warmup_epochs."
         )
 
 
