@@ -26,7 +26,8 @@ from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.issues import find_label_issues, label_quality, noise_rate
+from sknoisy.confident_learning import label_quality
+from sknoisy.issues import find_label_issues, noise_rate
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FLAGGED = [

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from sknoisy.columns import check_numbered
 from sknoisy.label_proba import LabelProba
-from sknoisy.labels import read_labels
+from sknoisy.labels import read_given_labels
 from sknoisy.networks.mlp import MLP
 from sknoisy.networks.standardize import rounds_in_float32
 from sknoisy.row_index import check_order
@@ -154,7 +154,7 @@ def read_training_data(estimator, X, y, sample_weight, label_proba=None) -> Trai
     refuse_containers(X)
     check_order("y", y, "X", X)
     check_order("sample_weight", sample_weight, "X", X)
-    y = None if y is None else _read_y(y, label_proba)
+    y = None if y is None else read_given_labels(y, label_proba)
     soft = None if label_proba is None else LabelProba.read(label_proba, X)
     if y is None and soft is not None and not (is_dataset(X) and DatasetRows(X).has_labels):
         y = soft.most_probable()
@@ -201,30 +201,6 @@ def read_rows(estimator, X, row_format: RowFormat, name="X"):
             f" its steps transform {name} too."
         ) from error
     return rows
-
-
-def _read_y(y, label_proba):
-    """Return the labels as `read_labels` does; refuse several a row with the way to pass them."""
-    if hasattr(y, "label_proba"):
-        raise TypeError(
-            "y must be labels, one a row, got CrowdLabels; leave out y and pass"
-            " label_proba=crowd.label_proba()."
-        )
-    shape = getattr(y, "shape", None) or np.shape(y if isinstance(y, list | tuple) else ())
-    if len(shape) == 2 and shape[1] > 1:
-        out = "of people's votes pass label_proba=sknoisy.crowd.CrowdLabels(y).label_proba()"
-        if np.isin(y, [0, 1]).all():  # True and False as well
-            out = (
-                "of one-hot rows pass y.argmax(axis=1), or label_proba=y instead of y; several"
-                " classes a row (multilabel) are not supported"
-            )
-        raise ValueError(f"y should be a 1d array, got an array of shape {tuple(shape)}; {out}.")
-    try:
-        return read_labels(y)
-    except ValueError as error:
-        if label_proba is None:
-            raise
-        raise ValueError(f"{error} With label_proba y may be left out.") from error
 
 
 def refuse_containers(X) -> None:

@@ -1,7 +1,6 @@
 """Label issues, label quality and noise transitions: tables from probabilities.
 
-Counts follow confident learning: C. Northcutt, L. Jiang, I. Chuang, "Confident Learning:
-Estimating Uncertainty in Dataset Labels", JAIR 70, 2021. Columns have cleanlab's names.
+Columns have cleanlab's names.
 """
 
 from functools import wraps
@@ -10,13 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from sknoisy.columns import check_numbered, numbers_of, read_columns, warn_of_order
+from sknoisy.confident_learning import (
+    find_issues,
+    joint_distribution,
+    label_quality,
+    scaled_to_given,
+)
 from sknoisy.labels import read_labels
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.row_index import RowIndex, check_order
 from sknoisy.tables import table
 from sknoisy.user_warnings import listed, warn
 
-LEAST_PROBABILITY = 0.01
 # Parameters of cleanlab's functions, and what to do here.
 CLEANLABS = {
     "labels": "pass them as y",
@@ -35,71 +39,6 @@ def _answers_cleanlab(function):
         return function(*args, **kwargs)
 
     return answering
-
-
-def label_quality(proba, given):
-    """Return the label quality, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
-
-    Below 0.5 another class is more probable than the given one. A given probability below 0.01
-    counts as 0.01: smaller differences are uninformative, and the other class's
-    probability decides.
-    """
-    proba, rows = np.asarray(proba, dtype=np.float64), np.arange(len(given))
-    own = np.maximum(proba[rows, given], LEAST_PROBABILITY)
-    others = proba.copy()
-    others[rows, given] = -np.inf
-    return np.clip((1 + own - others.max(axis=1)) / 2, 0, 1)
-
-
-def confident_classes(proba, given):
-    """Return the class (n,) that each row is confidently assigned to, -1 where there is none.
-
-    The threshold of a class is its mean probability over the rows with this given label.
-    """
-    proba, n_classes = np.asarray(proba, dtype=np.float64), np.shape(proba)[1]
-    counts = np.bincount(given, minlength=n_classes)
-    sums = np.bincount(given, proba[np.arange(len(given)), given], minlength=n_classes)
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    above = proba >= thresholds - 1e-9  # sums in another order must not exclude equal rows
-    return np.where(above.any(axis=1), np.where(above, proba, -1).argmax(axis=1), -1)
-
-
-def joint_distribution(proba, given):
-    """Estimate the joint distribution (C, C) of given label (row) and true class (column).
-
-    Confidently assigned rows are counted, and each row of the counts is scaled to the number of
-    samples with that given label. A label without such rows counts as correct.
-    """
-    n_classes = np.shape(proba)[1]
-    confident = confident_classes(proba, given)
-    counted = confident >= 0
-    pairs = given[counted] * n_classes + confident[counted]
-    counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes).astype(float)
-    return _scaled_to_given(counts, given) / len(given)
-
-
-def _scaled_to_given(counts, given):
-    """Scale the rows of counts (C, C), given label by class, to the rows with that label."""
-    empty = counts.sum(axis=1) == 0
-    counts = counts + np.diag(empty)
-    return counts * (np.bincount(given, minlength=len(counts)) / counts.sum(axis=1))[:, None]
-
-
-def find_issues(proba, given, quality):
-    """Select the label issues, bool (n,): in each class the estimated number of wrong labels.
-
-    They are the labels of lowest quality, and only those with a more probable other class.
-    """
-    n_classes = np.shape(proba)[1]
-    wrong = joint_distribution(proba, given)
-    np.fill_diagonal(wrong, 0)
-    wanted = np.rint(wrong.sum(axis=1) * len(given)).astype(int)
-    issues = np.zeros(len(given), dtype=bool)
-    for label in range(n_classes):
-        rows = np.flatnonzero((given == label) & (quality < 0.5))
-        worst = rows[np.argsort(quality[rows], kind="stable")]
-        issues[worst[: wanted[label]]] = True
-    return issues
 
 
 @_answers_cleanlab
@@ -232,7 +171,7 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
     if evidence is None:
         counts = joint_distribution(proba, given) * len(given)
     else:
-        counts = _scaled_to_given(evidence.joint.T, given)
+        counts = scaled_to_given(evidence.joint.T, given)
     right, in_given, in_class = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     noise = (in_given - right) / np.maximum(in_given, 1)
     order = np.argsort(-noise, kind="stable")

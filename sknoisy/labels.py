@@ -39,6 +39,30 @@ def read_labels(y, name="y"):
     return labels.astype(plain, copy=False)  # Int8 of pandas may have arrived as objects
 
 
+def read_given_labels(y, label_proba=None):
+    """Return the y of `fit` as `read_labels` does; several a row are `label_proba`'s."""
+    if hasattr(y, "label_proba"):
+        raise TypeError(
+            "y must be labels, one a row, got CrowdLabels; leave out y and pass"
+            " label_proba=crowd.label_proba()."
+        )
+    shape = getattr(y, "shape", None) or np.shape(y if isinstance(y, list | tuple) else ())
+    if len(shape) == 2 and shape[1] > 1:
+        out = "of people's votes pass label_proba=sknoisy.crowd.CrowdLabels(y).label_proba()"
+        if np.isin(y, [0, 1]).all():  # True and False as well
+            out = (
+                "of one-hot rows pass y.argmax(axis=1), or label_proba=y instead of y; several"
+                " classes a row (multilabel) are not supported"
+            )
+        raise ValueError(f"y should be a 1d array, got an array of shape {tuple(shape)}; {out}.")
+    try:
+        return read_labels(y)
+    except ValueError as error:
+        if label_proba is None:
+            raise
+        raise ValueError(f"{error} With label_proba y may be left out.") from error
+
+
 def check_objects(labels, name) -> None:
     """Raise ValueError if of a list of labels some are missing, or not of the type of others."""
     types = set(map(type, labels))

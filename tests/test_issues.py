@@ -15,12 +15,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.confident_learning import joint_distribution, label_quality
 from sknoisy.issues import (
     class_quality,
     corrected_labels,
     find_label_issues,
-    joint_distribution,
-    label_quality,
     noise_rate,
     noise_transition_matrix,
 )

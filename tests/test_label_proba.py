@@ -16,9 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.confident_learning import label_quality
 from sknoisy.crowd import CrowdLabels
 from sknoisy.inputs import TrainingData, read_training_data
-from sknoisy.issues import find_label_issues, label_quality
+from sknoisy.issues import find_label_issues
 from sknoisy.label_proba import LabelProba, most_probable
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.targets import SoftTargetLoss

@@ -4,8 +4,9 @@ from numbers import Integral
 
 import numpy as np
 
+from sknoisy.confident_learning import label_quality
 from sknoisy.display.axes import BELIEVED, GIVEN, new_axes, short
-from sknoisy.issues import judged, label_quality
+from sknoisy.issues import judged
 from sknoisy.pictures import as_picture, picture_of
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 
-from sknoisy.issues import judged, label_quality
+from sknoisy.confident_learning import label_quality
+from sknoisy.issues import judged
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.review.contents import row_contents
 from sknoisy.review.names import dataset_of, index_name, names_of
