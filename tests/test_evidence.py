@@ -39,10 +39,14 @@ pytestmark = [
 CALM = {"max_epochs": 12, "batch_size": 32, "random_state": 0}
 
 
-def drawn(n, n_classes, transition, temperature, seed=0, scale=3.0):
-    """Logits of rows whose class is drawn from softmax(logits / T), and labels given by M."""
+def drawn(n, n_classes, transition, temperature, seed=0, scale=3.0, first=0.0):
+    """Logits of rows whose class is drawn from softmax(logits / T), and labels given by M.
+
+    The logit of the first class is higher by `first`, so that it is more frequent.
+    """
     generator = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    logits[:, 0] += first
     classes = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0]
     given = torch.multinomial(transition[classes], 1, generator=generator)[:, 0]
     return logits, classes, given
@@ -181,7 +185,7 @@ def test_labels_without_relation_to_rows_are_at_chance(n_classes):
     curves, ones = (np.zeros(2), np.zeros(2)), torch.ones(1000)
     errors = []
     for seed in range(20):
-        logits, _, given = drawn(1000, n_classes, uniform(0.0, n_classes), 1.0, seed)
+        logits, _, given = drawn(1000, n_classes, uniform(0.0, n_classes), 1.0, seed, first=4.0)
         shuffled = given[torch.randperm(1000, generator=torch.Generator().manual_seed(seed))]
         for labels in (given, shuffled):
             model = fit_noise_model(logits, labels)
