@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from sknoisy.answers import answers
 from sknoisy.inputs import (
     RowFormat,
     TrainingData,
@@ -20,12 +21,7 @@ from sknoisy.inputs import (
 )
 from sknoisy.issues import corrected_labels, find_label_issues
 from sknoisy.networks.copying import forget_graphs
-from sknoisy.parameters import (
-    SkorchParams,
-    answers_parameters,
-    check_training_params,
-    refuse_unknown,
-)
+from sknoisy.parameters import OF_FIT, SkorchParams, check_training_params, refuse_unknown
 from sknoisy.prediction import predict_rows
 from sknoisy.row_index import RowIndex
 from sknoisy.storage.checkpoint import Checkpoint
@@ -120,7 +116,7 @@ class NoisyLabelClassifier(
         """Return the data joined by what else `fit` was given."""
         return data
 
-    @answers_parameters
+    @answers(OF_FIT)
     def fit(self, X, y=None, sample_weight=None, *, label_proba=None):
         """Train the network while correcting the labels.
 

@@ -3,11 +3,11 @@
 Columns have cleanlab's names.
 """
 
-from functools import wraps
 from typing import NamedTuple
 
 import numpy as np
 
+from sknoisy.answers import answers
 from sknoisy.columns import check_numbered, numbers_of, read_columns, warn_of_order
 from sknoisy.confident_learning import (
     find_issues,
@@ -29,19 +29,7 @@ CLEANLABS = {
 }
 
 
-def _answers_cleanlab(function):
-    """Have a function answer parameters that cleanlab's have with what to do here."""
-
-    @wraps(function)
-    def answering(*args, **kwargs):
-        for name in CLEANLABS.keys() & kwargs.keys():
-            raise TypeError(f"{function.__name__} has no parameter {name}: {CLEANLABS[name]}.")
-        return function(*args, **kwargs)
-
-    return answering
-
-
-@_answers_cleanlab
+@answers(CLEANLABS)
 def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Find the labels that are probably wrong, worst first.
 
@@ -94,7 +82,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     return table(columns, row_index)
 
 
-@_answers_cleanlab
+@answers(CLEANLABS)
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Correct the labels: the most probable one where there is a label issue, else the given one.
 
@@ -119,7 +107,7 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     return classes[labels]
 
 
-@_answers_cleanlab
+@answers(CLEANLABS)
 def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the noise transition matrix T, p(given label | true class).
 
@@ -141,7 +129,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
     return joint / joint.sum(axis=1, keepdims=True)
 
 
-@_answers_cleanlab
+@answers(CLEANLABS)
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
     proba, given, *_ = judged(estimator, y, pred_probs, classes)
@@ -151,7 +139,7 @@ def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     return float(1 - np.trace(joint_distribution(proba, given)))
 
 
-@_answers_cleanlab
+@answers(CLEANLABS)
 def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate for each class how many labels are wrong; parameters as in `find_label_issues`.
 

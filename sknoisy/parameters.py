@@ -3,7 +3,6 @@
 import inspect
 import math
 from difflib import get_close_matches
-from functools import wraps
 from numbers import Integral, Real
 
 import numpy as np
@@ -54,28 +53,6 @@ OF_FIT = dict.fromkeys(
     "held-out rows are given by train_split=skorch.helper.predefined_split(dataset)",
 )
 OF_FIT |= {"epochs": "it is max_epochs of the estimator", "labels": "they are y"}
-
-
-def answers_parameters(fit):
-    """Have a `fit` answer parameters that it does not have by the class and the way out."""
-    known = [name for name in inspect.signature(fit).parameters if name != "self"]
-
-    @wraps(fit)
-    def answering(self, *args, **params):
-        for name in params.keys() - set(known):
-            others = [
-                cls.__name__
-                for cls in type(self).__base__.__subclasses__()
-                if name in inspect.signature(cls.fit).parameters
-            ]
-            close = get_close_matches(name, known, n=1)
-            out = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}."
-            out = f"{OF_FIT[name]}." if name in OF_FIT else out
-            out = f"{others[0]}.fit has it." if others else out
-            raise TypeError(f"{type(self).__name__}.fit has no parameter {name}: {out}")
-        return fit(self, *args, **params)
-
-    return answering
 
 
 def check_number(value, name, kind, low, high=None, *, closed="both", auto=False):

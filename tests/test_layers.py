@@ -17,6 +17,7 @@ EQUATIONS = {"functional", "user_warnings"}
 BELOW = {
     "functional": set(),
     "user_warnings": set(),
+    "answers": set(),
     "columns": {"user_warnings"},
     "confident_learning": set(),
     "labels": set(),
@@ -27,6 +28,7 @@ BELOW = {
     "pipeline": set(),
     "tables": set(),
     "issues": {
+        "answers",
         "columns",
         "confident_learning",
         "labels",
@@ -66,6 +68,7 @@ BELOW = {
     "storage": {"_version", "user_warnings", "inputs", "row_index", "rows", "training"},
     "parameters": {"training"},
     "base": {
+        "answers",
         "inputs",
         "issues",
         "networks",
@@ -88,7 +91,15 @@ BELOW = {
     "export": {"base", "functional", "networks", "prediction", "storage", "training"},
 }
 # A method stands above what trains nets; none imports another, and none sees what is stored.
-METHOD = EQUATIONS | {"base", "inputs", "labels", "neighbor_noise", "networks", "parameters"}
+METHOD = EQUATIONS | {
+    "answers",
+    "base",
+    "inputs",
+    "labels",
+    "neighbor_noise",
+    "networks",
+    "parameters",
+}
 METHOD |= {"row_index", "rows", "training"}
 FILES = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 # Whose subject it is, and random seeds.

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from sknoisy.answers import answers
 from sknoisy.base import NoisyLabelClassifier
 from sknoisy.inputs import read_rows
 from sknoisy.metalabelnet.callback import CorrectLabels
@@ -25,7 +26,7 @@ from sknoisy.metalabelnet.trusted import (
     warn_if_cut,
     warn_of_classes,
 )
-from sknoisy.parameters import answers_parameters, check_choice, check_number
+from sknoisy.parameters import OF_FIT, check_choice, check_number
 from sknoisy.row_index import check_order
 from sknoisy.rows import stack_rows, stored_type, take_rows
 from sknoisy.training.refine_labels import auto_momentum
@@ -345,7 +346,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         self.restore_best = restore_best
         self.class_prior = class_prior
 
-    @answers_parameters
+    @answers(OF_FIT)
     def fit(
         self,
         X,
