@@ -4,6 +4,8 @@ import multiprocessing
 import traceback
 import warnings
 
+from unittest import mock
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -15,6 +17,7 @@ from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
+from sknoisy.training import shared_memory
 
 PATIENCE = 120  # seconds that a test waits for an answer
 
@@ -66,7 +69,11 @@ def fitted(method, n=403, weighted=False, trusted=None, unlabeled=False, **param
 
 def found(*arguments, **params):
     """Return what a fit leaves."""
-    clf = fitted(*arguments, **params)
+    return left(fitted(*arguments, **params))
+
+
+def left(clf):
+    """Return what a fitted estimator has found."""
     return {
         "weights": torch.cat([p.detach().flatten() for p in clf.module_.parameters()]),
         "soft labels": torch.tensor(clf.soft_labels_),
@@ -82,6 +89,10 @@ META = {"warmup_epochs": 2, "virtual_lr": 0.1, "meta_lr": 0.01}
 CASES = {
     "alr": (ALRClassifier, {}),
     "alr evidence": (ALRClassifier, {"evidence": True, "max_epochs": 8}),
+    "alr weighted evidence": (
+        ALRClassifier,
+        {"evidence": True, "max_epochs": 8, "weighted": True, "class_weight": "balanced"},
+    ),
     "alr weighted, stopped": (
         ALRClassifier,
         {"weighted": True, "class_weight": "balanced", "warmup_epochs": 2, "max_epochs": 10} | STOP,
@@ -131,6 +142,29 @@ def case(name, **changes):
     """Return what a fit of a case leaves."""
     method, params = CASES[name]
     return found(method, **params, **changes)
+
+
+SHARED = (
+    "alr evidence",
+    "alr weighted evidence",
+    "alr last batch of 3",
+    "another method",
+    "mix all, last batch of 3",
+    "mix evidence",
+    "meta evidence",
+    "meta generated",
+    "meta unlabeled, last batch of 3",
+)
+
+
+def case_in_shared_memory(name, machines):
+    """Return what a fit leaves whose tables processes of a machine share, and if they did."""
+    own = machines[dist.get_rank()]
+    with mock.patch.multiple(shared_memory, SHARED_BYTES=0, machine_name=lambda: own):
+        method, params = CASES[name]
+        clf = fitted(method, **params, distributed=True)
+    with open("/proc/self/maps") as file:
+        return left(clf) | {"is shared": "memfd:sknoisy" in file.read()}
 
 
 def serve(rank, size, path, pipe):

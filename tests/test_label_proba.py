@@ -322,7 +322,7 @@ def test_reverted_labels_are_the_given_ones():
     given = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.0, 1.0]])
     criterion = SoftTargetLoss(given.clone(), given=given.argmax(dim=1))
     criterion.targets[:] = torch.tensor([[0.5, 0.5], [0.0, 1.0], [0.1, 0.9]])
-    criterion.revert(1 / 3, torch.arange(3))
+    criterion.revert(criterion.to_revert(1 / 3, torch.arange(3)))
     # fits .5, .1, .9: the one that fits least is corrected, the others are reverted
     torch.testing.assert_close(
         criterion.targets, torch.tensor([[0.6, 0.4], [0.0, 1.0], [0.0, 1.0]])

@@ -7,19 +7,32 @@ import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import joblib
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from processes import CASES, PATIENCE, Double, Normed, Processes, case, data, fitted, found
+from processes import (
+    CASES,
+    PATIENCE,
+    SHARED,
+    Double,
+    Normed,
+    Processes,
+    case,
+    case_in_shared_memory,
+    data,
+    fitted,
+    found,
+)
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch.utils.data import Dataset
 
 from sknoisy import ALRClassifier, SyntheticMixClassifier
-from sknoisy.training import warmup_search
+from sknoisy.training import shared_memory, warmup_search
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -48,6 +61,20 @@ def test_processes_together_fit_as_one_does(name, group, alone):
     results, expected = group.call(case, name, distributed=True), alone(name)
     for result in results:
         assert result["epochs"] == expected["epochs"]
+        for key in ("weights", "soft labels", "losses", "evidence"):
+            if expected[key] is not None:
+                torch.testing.assert_close(result[key], expected[key], rtol=0, atol=1e-9)
+                assert torch.equal(result[key], results[0][key])
+
+
+@pytest.mark.evidence
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory is shared on Linux")
+@pytest.mark.parametrize("name", SHARED)
+def test_tables_that_processes_share_are_those_of_one(name, group, alone):
+    machines = ("a", "a") if len(group.all) == 2 else ("a", "b", "a")
+    results, expected = group.call(case_in_shared_memory, name, machines), alone(name)
+    for result in results:
+        assert result.pop("is shared")
         for key in ("weights", "soft labels", "losses", "evidence"):
             if expected[key] is not None:
                 torch.testing.assert_close(result[key], expected[key], rtol=0, atol=1e-9)
@@ -178,6 +205,12 @@ class Kill(Callback):
             os.kill(os.getpid(), self.signal_number)
 
 
+def fit_dropout_in_shared_memory(*arguments):
+    """Return the same of a fit whose tables are in memory that processes share."""
+    with mock.patch.object(shared_memory, "SHARED_BYTES", 0):
+        return fit_dropout(*arguments)
+
+
 def fit_dropout(folder, *callbacks, **params):
     """Return what a fit with dropout and checkpoints leaves."""
     params = {"module": None, "module__hidden": 8, "warmup_epochs": 2, "max_epochs": 8} | params
@@ -197,12 +230,12 @@ def test_killed_processes_that_start_again_end_as_others_do(tmp_path):
     kill.armed.touch()
     groups = [Processes(2, tmp_path / f"store{k}") for k in range(2)]
     try:
-        groups[0].send(fit_dropout, str(tmp_path / "fit"), kill)
+        groups[0].send(fit_dropout_in_shared_memory, str(tmp_path / "fit"), kill)
         answers = groups[0].answers()
         assert answers[rank] is None
         assert answers[1 - rank][1][0] in ("RuntimeError", "DistBackendError", "OthersFailedError")
         assert not kill.armed.exists()
-        resumed = groups[1].call(fit_dropout, str(tmp_path / "fit"), kill)
+        resumed = groups[1].call(fit_dropout_in_shared_memory, str(tmp_path / "fit"), kill)
         whole = groups[1].call(fit_dropout, str(tmp_path / "other"), kill)
     finally:
         for group in groups:

@@ -49,8 +49,8 @@ class AveragePredictions(LabelCallback):
 
     @torch.no_grad()
     def before_loss(self, net, logits, rows):
-        table = net.criterion_.targets
-        table[rows] = blend(table[rows], logits.softmax(dim=1), self.momentum)
+        old = net.criterion_.targets[rows]
+        self.write(net, rows, blend(old, logits.softmax(dim=1), self.momentum))
 
     def end_epoch(self, net, epoch):
         criterion = net.criterion_

@@ -286,7 +286,8 @@ class CorrectLabels(RefineLabels):
             labels = self.label_logits(net, logits, self.features_).softmax(dim=1)
             if self.labels == "refined":
                 labels = blend(criterion.targets[rows], labels, self.momentum)
-            criterion.targets[rows] = labels / labels.sum(dim=1, keepdim=True)  # had none, perhaps
+            labels /= labels.sum(dim=1, keepdim=True)  # had none, perhaps
+            self.write(net, rows, labels)
 
     def label_logits(self, net, logits, features):
         """Return the logits (B, C) of what labels are pulled to, or, if generated, become."""

@@ -50,7 +50,7 @@ def evaluate_rows(net, data, layer) -> tuple[Tensor, Tensor]:
         rows = to_device(rows, net.device)
         logits, found = pass_through(net, X, layer)
         if features is None:
-            features = found.new_empty(len(data), found.shape[1])
+            features = ranks.zeros((len(data), found.shape[1]), found.dtype, found.device)
         features[rows] = found
         losses[rows] = cross_entropy(logits, table[rows].argmax(dim=1), reduction="none").to(losses)
     ranks.exchange(features, numbers)

@@ -9,6 +9,7 @@ import inspect
 import io
 import re
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -319,7 +320,11 @@ class Checkpoint(Callback):
         net.history.extend(state["history"])
         net.module_.load_state_dict(state["module"])
         for name, tensor in state["criterion"].items():
-            setattr(net.criterion_, name, tensor.to(net.device))
+            current = getattr(net.criterion_, name)
+            if name == "targets" and current.shape == tensor.shape:  # processes may share it
+                net.ranks.once(current, partial(current.copy_, tensor))
+            else:
+                setattr(net.criterion_, name, tensor.to(net.device))
         net.optimizer_.load_state_dict(state["optimizer"])
         if net.scaler is not None:
             net.scaler.load_state_dict(state["scaler"])

@@ -222,8 +222,9 @@ class MixNeighbors(LabelCallback):
         if update_targets:
             predicted = self.gathered(net, criterion.as_labels(logits).softmax(dim=1))
             all_rows = self.gathered(net, rows)
-            criterion.targets[all_rows] = blend(
-                criterion.targets[all_rows], predicted, self.target_momentum
+            updated = blend(criterion.targets[all_rows], predicted, self.target_momentum)
+            ranks_of(net).once(
+                criterion.targets, lambda: criterion.targets.index_put_((all_rows,), updated)
             )
         own = torch.arange(n_own, device=rows.device)
         if self.neighbors == "batch":
@@ -257,7 +258,8 @@ class MixNeighbors(LabelCallback):
         is_trained = torch.ones_like(criterion.given, dtype=torch.bool)
         if self.split_.held_out is not None:
             is_trained[torch.as_tensor(self.split_.held_out.indices)] = False
-        criterion.revert(self.max_noise_rate, is_trained.nonzero().flatten())
+        rows = criterion.to_revert(self.max_noise_rate, is_trained.nonzero().flatten())
+        ranks_of(net).once(criterion.targets, lambda: criterion.revert(rows))
 
     def finish(self, net):
         """Model the losses of rows once more if some were held out, or if mixing never began."""

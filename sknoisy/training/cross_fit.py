@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.utils.data import Subset
 
 from sknoisy.functional import shift_prior
@@ -22,7 +23,7 @@ from sknoisy.training.features import write_logits
 from sknoisy.training.halves import Halves
 from sknoisy.training.held_out import OnHeldOut
 from sknoisy.training.label_callback import LabelCallback
-from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of
+from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of, to_proba
 from sknoisy.training.recipe import NetRecipe, table_dtype
 from sknoisy.training.seeds import seeded
 from sknoisy.training.warmup_search import (
@@ -215,10 +216,17 @@ def gather_evidence(
     if data.label_proba is not None:  # tables are about one label a row
         joint = joint_of(chosen, torch.from_numpy(data.labels), weights)
     joint = recipe.ranks.first(halves.with_known(joint, weights))
-    proba = chosen.proba.numpy()
-    trusted = halves.trusted_rows
-    proba[trusted] = np.eye(recipe.n_classes)[data.labels[trusted]]  # known to be right
-    return replace(evidence, joint=joint.numpy(), proba=proba), labels
+    recipe.ranks.once(chosen.logits, partial(_to_proba, chosen, data.labels, halves.trusted_rows))
+    return replace(evidence, joint=joint.numpy(), proba=chosen.logits.numpy()), labels
+
+
+def _to_proba(model, labels, trusted):
+    """Replace a model's logits by probabilities; those of trusted rows are their labels."""
+    to_proba(model.logits, model.temperature)
+    of_trusted = torch.from_numpy(labels[trusted])
+    model.logits[torch.from_numpy(trusted)] = one_hot(of_trusted, model.logits.shape[1]).to(
+        model.logits
+    )
 
 
 def _labeled(data):
@@ -292,7 +300,7 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
     Where class weights moved how often classes are predicted, they are moved back to a prior (C,).
     """
     dtype = table_dtype(recipe.module)
-    logits = torch.zeros(len(data.labels), recipe.n_classes, dtype=dtype)
+    logits = recipe.ranks.zeros((len(data.labels), recipe.n_classes), dtype)
     for rows, net in zip(held_out, nets, strict=True):
         write_logits(net, net.get_dataset(data.X), torch.from_numpy(rows), logits)
     shift = torch.zeros(recipe.n_classes, dtype=torch.float64)
@@ -306,5 +314,5 @@ def _logits(recipe, data, held_out, nets, prior) -> tuple[Tensor, Tensor]:
             weights[rows] @ (logits[rows] + shift).softmax(dim=1) for rows in chunks(logits)
         )
         shift = shift_prior(shift, predicted, prior)
-    logits += shift
+    recipe.ranks.once(logits, lambda: logits.add_(shift))
     return logits, shift

@@ -113,6 +113,15 @@ class LabelCallback(Callback, ABC):
         """Return how many rows at most `start` will append to the table of this training data."""
         return 0
 
+    @torch.no_grad()
+    def write(self, net, rows: Tensor, labels: Tensor) -> None:
+        """Write the soft labels (B, C) of rows (B,) of a training batch into the table."""
+        table, ranks = net.criterion_.targets, ranks_of(net)
+        if ranks.is_split(getattr(net, "n_rows_", len(rows))):
+            table[rows] = labels
+        else:
+            ranks.once(table, lambda: table.index_put_((rows,), labels))
+
     def note_written(self, net, rows) -> None:
         """Note which rows of the table a batch may have changed, for the other processes."""
         ranks = ranks_of(net)
@@ -195,6 +204,7 @@ class LabelCallback(Callback, ABC):
         self.split_ = Split.of(dataset_train, dataset_valid)
         self.start_epoch(net, epoch)
         net.criterion_.loss = self.loss_at(epoch)
+        ranks_of(net).meet(net.criterion_.targets)  # batches write what was read until here
 
     @torch.no_grad()
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -225,6 +235,7 @@ class LabelCallback(Callback, ABC):
         """
         if self.split_ is not None:
             self.finish(net)
+        ranks_of(net).meet(net.criterion_.targets)
         if net.history and "labels_changed" not in net.history[-1]:  # interrupted
             self._record(net)
         self.handle_.remove()
@@ -232,6 +243,7 @@ class LabelCallback(Callback, ABC):
             self._predict(net, (~net.criterion_.is_labeled()).nonzero().flatten().cpu())
             if self.split_.held_out is not None:
                 self._predict(net, torch.as_tensor(self.split_.held_out.indices))
+            ranks_of(net).meet(net.criterion_.targets)
         self.__dict__ = self.kept()
         for name in self.fitted:  # on the training device a pickle would need that again
             if isinstance(getattr(self, name), Tensor | nn.Module):

@@ -58,9 +58,8 @@ class NoiseModel:
     @property
     def proba(self) -> Tensor:
         """Calibrated class probabilities (n, C), which have not seen the row's label."""
-        proba = torch.empty_like(self.logits)
-        for rows in chunks(proba):
-            proba[rows] = (self.logits[rows].double() / self.temperature).softmax(dim=1)
+        proba = self.logits.clone()
+        to_proba(proba, self.temperature)
         return proba
 
     @property
@@ -147,6 +146,12 @@ def of_labels(logits: Tensor, labels: Tensor, function) -> Tensor:
         else:
             found[rows] = (part * values).sum(dim=1)
     return found
+
+
+def to_proba(logits: Tensor, temperature: float) -> None:
+    """Replace logits (n, C) by the probabilities at a temperature, in the same memory."""
+    for rows in chunks(logits):
+        logits[rows] = (logits[rows].double() / temperature).softmax(dim=1)
 
 
 def chunks(table: Tensor) -> Iterator[slice]:

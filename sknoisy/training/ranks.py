@@ -6,6 +6,7 @@ bit; what may differ by hardware is the first process's. A fit has groups of its
 them when it fails: by that the others notice.
 """
 
+import math
 import os
 from datetime import timedelta
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from sknoisy.training import shared_memory
 
 CHUNK_BYTES = 2**22  # of a table, sent at once by each process: larger ones leave the caches
 
@@ -50,8 +53,19 @@ class Alone:
         """Return the rows of which each process has its `own`."""
         return tensor
 
+    def zeros(self, shape, dtype: torch.dtype, device="cpu") -> Tensor:
+        """Return a table of zeros; a large one is the same memory in all processes of a machine."""
+        return torch.zeros(shape, dtype=dtype, device=device)
+
     def exchange(self, table: Tensor, rows: Tensor) -> None:
         """Write the rows (k,) of a table that each process wrote into the tables of all."""
+
+    def once(self, table: Tensor, write) -> None:
+        """Call what changes a table alike in every process; for memory that they share in one."""
+        write()
+
+    def meet(self, table: Tensor) -> None:
+        """Wait until the processes that share a table's memory have come as far."""
 
     def sum_(self, tensors: list[Tensor]) -> None:
         """Replace tensors by their sums over the processes."""
@@ -100,20 +114,31 @@ class Ranks(Alone):
         How long to wait for the others.
     is_exact : bool, default=False
         Whether BatchNorm's statistics are those of the whole batch.
+    members : list of int or None, default=None
+        The processes, by their ranks in the default group; None for all of them.
     """
 
     is_agreed = False  # that training ends: all processes know
+    machine = None
 
-    def __init__(self, timeout: timedelta, *, is_exact: bool = False):
-        self.is_exact = is_exact
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.groups = {"cpu": dist.new_group(backend="gloo", timeout=timeout)}
-        if torch.cuda.is_available() and dist.is_nccl_available():
+    def __init__(self, timeout: timedelta, *, is_exact: bool = False, members=None):
+        self.timeout, self.is_exact = timeout, is_exact
+        self.groups = {"cpu": dist.new_group(members, backend="gloo", timeout=timeout)}
+        self.rank = dist.get_rank(self.groups["cpu"])
+        self.size = dist.get_world_size(self.groups["cpu"])
+        if members is None and torch.cuda.is_available() and dist.is_nccl_available():
             self.groups["cuda"] = dist.new_group(backend="nccl", timeout=timeout)
         self.n_bytes = self.n_messages = 0
 
+    def subset(self, members) -> "Ranks":
+        """Return some of the processes, of which all make a group; others have rank -1 in it."""
+        return Ranks(self.timeout, members=members)
+
     def close(self) -> None:
         """Leave the groups."""
+        if self.machine is not None:
+            self.machine.close()
+            self.machine = None
         # gloo closes its sockets, by which the others notice, with the last reference alone.
         while self.groups:
             dist.destroy_process_group(self.groups.popitem()[1])
@@ -180,8 +205,38 @@ class Ranks(Alone):
         self.n_messages += 1
         self.n_bytes += tensor.nbytes
 
+    def zeros(self, shape, dtype, device="cpu"):
+        """Return a table of zeros; a large one is the same memory in all processes of a machine."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if n_bytes < shared_memory.SHARED_BYTES or torch.device(device).type != "cpu":
+            return super().zeros(shape, dtype, device)
+        if self.machine is None:
+            self.machine = shared_memory.Machine(self)
+        memory = self.machine.map(n_bytes)
+        if self.any(memory is None):  # in one, then nowhere: all have to exchange alike
+            return super().zeros(shape, dtype, device)
+        return self.machine.tensor(memory, shape, dtype)
+
+    def _is_shared(self, table):
+        return self.machine is not None and self.machine.holds(table)
+
+    def once(self, table, write):
+        """Call what changes a table alike in every process; for memory that they share in one."""
+        self.meet(table)
+        if not self._is_shared(table) or self.machine.local.rank == 0:
+            write()
+        self.meet(table)
+
+    def meet(self, table):
+        """Wait until the processes that share a table's memory have come as far."""
+        if self._is_shared(table):
+            self.machine.local.any(False)
+
     def exchange(self, table, rows):
         """Write the rows (k,) of a table that each process wrote into the tables of all."""
+        if self._is_shared(table):
+            self.machine.exchange(table, rows)
+            return
         rows, lengths = rows.to(table.device), self._lengths(len(rows))
         if not max(lengths):
             return

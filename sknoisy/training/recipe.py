@@ -33,6 +33,7 @@ NOT_IN_SEARCH = (
     "iterator_train__drop_last",
     "iterator_train__shuffle",
 )
+SAMPLERS = {"iterator_train__sampler", "iterator_train__batch_sampler"}
 PRINT_LOG = "callbacks__print_log"
 # At most so many in a batch for prediction: fits caches.
 PREDICT_ROWS, PREDICT_NUMBERS = 4096, 2**18
@@ -56,16 +57,6 @@ def table_dtype(module: nn.Module) -> torch.dtype:
     """Return the type of tables of a row a label and a column a class: as precise as the module."""
     is_double = any(p.dtype == torch.float64 for p in module.parameters())
     return torch.float64 if is_double else torch.float32
-
-
-def one_hot(labels, n_classes: int, module: nn.Module, room: int) -> Tensor:
-    """Return the table of soft labels to begin with; in float64 for a module in float64.
-
-    Its memory has `room` for more rows below it, of zeros.
-    """
-    targets = torch.zeros(len(labels) + room, n_classes, dtype=table_dtype(module))[: len(labels)]
-    targets[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
-    return targets
 
 
 def module_parameters(skorch_params: dict) -> dict:
@@ -218,9 +209,17 @@ class NetRecipe:
 
         `room` is for the rows that its callback will append.
         """
-        targets, given = one_hot(data.labels, self.n_classes, self.module, room), None
-        if data.label_proba is not None:
-            targets, given = data.label_proba.to(targets.dtype), torch.from_numpy(data.labels)
+        labels, given = torch.from_numpy(data.labels), None
+        shape = len(labels) + room, self.n_classes
+        # What a sampler draws twice in a batch, two processes would write at once.
+        is_shareable = self.device.type == "cpu" and not self.params.keys() & SAMPLERS
+        ranks = self.ranks if is_shareable else ALONE
+        targets = ranks.zeros(shape, table_dtype(self.module))[: len(labels)]
+        if data.label_proba is None:
+            targets[torch.arange(len(labels)), labels] = 1
+        else:
+            targets.copy_(data.label_proba)
+            given = labels
         of_table = (data.weights, data.class_weights, class_prior)
         of_table = (t if t is None else t.to(targets.dtype) for t in of_table)
         return SoftTargetLoss(targets, *of_table, given=given)

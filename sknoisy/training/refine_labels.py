@@ -94,7 +94,7 @@ class RefineLabels(LabelCallback):
         self.count_predictions(net, logits, rows)
         if len(net.history) > self.warmup_epochs:
             predicted = criterion.as_labels(logits).softmax(dim=1)
-            criterion.targets[rows] = blend(criterion.targets[rows], predicted, self.momentum)
+            self.write(net, rows, blend(criterion.targets[rows], predicted, self.momentum))
 
     def count_predictions(self, net, logits, rows):
         """Count how often each class is predicted for rows (B,), where that is read."""

@@ -192,10 +192,10 @@ class SoftTargetLoss(nn.Module):
         kept = self.targets[: len(self.given)].argmax(dim=1).unique().tolist()
         return [label for label in given.unique().tolist() if label not in kept]
 
-    def revert(self, kept: float, rows: Tensor) -> None:
-        """Give rows their given label again, all but the fraction `kept` where it fits least."""
+    def to_revert(self, kept: float, rows: Tensor) -> Tensor:
+        """Return those of rows (n,) beyond the fraction `kept` whose given label fits least."""
         if kept >= 1:
-            return
+            return rows[:0]
         if self.given_proba is None:
             fits = self.targets[rows, self.given[rows]]
         else:
@@ -204,8 +204,11 @@ class SoftTargetLoss(nn.Module):
         order = rows[fits.argsort()]
         weights = self.sample_weights_of(order)
         is_beyond = weights.cumsum(dim=0) > kept * weights.sum()
-        reverted = order[is_beyond | (weights == 0)]
-        for part in reverted.split(ROWS_AT_ONCE):
+        return order[is_beyond | (weights == 0)]
+
+    def revert(self, rows: Tensor) -> None:
+        """Give rows (n,) their given label again."""
+        for part in rows.split(ROWS_AT_ONCE):
             self.targets[part] = self.as_given(part)
 
     def lengthen(self, n_rows: int) -> None:
