@@ -3,7 +3,9 @@
 import multiprocessing
 import traceback
 import warnings
-
+from contextlib import ExitStack
+from random import Random
+from time import sleep
 from unittest import mock
 
 import numpy as np
@@ -17,7 +19,8 @@ from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
-from sknoisy.training import shared_memory
+from sknoisy.training import LabelCallback, SoftTargetLoss, shared_memory
+from sknoisy.training.ranks import Ranks
 
 PATIENCE = 120  # seconds that a test waits for an answer
 
@@ -157,10 +160,40 @@ SHARED = (
 )
 
 
+DAWDLED = [
+    (SoftTargetLoss, "__init__"),
+    (LabelCallback, "on_train_begin"),
+    (LabelCallback, "on_epoch_begin"),
+    (LabelCallback, "share_written"),
+    (LabelCallback, "_record"),
+    (Ranks, "once"),
+]
+
+
+def dawdle(owner, name, random):
+    """Return a patch by which a method waits a little, now and then, before and after it runs."""
+    method = getattr(owner, name)
+
+    def dawdling(*arguments, **params):
+        sleep(0.01 * (random.random() < 0.2))
+        found = method(*arguments, **params)
+        sleep(0.01 * (random.random() < 0.2))
+        return found
+
+    return mock.patch.object(owner, name, dawdling)
+
+
 def case_in_shared_memory(name, machines):
-    """Return what a fit leaves whose tables processes of a machine share, and if they did."""
-    own = machines[dist.get_rank()]
-    with mock.patch.multiple(shared_memory, SHARED_BYTES=0, machine_name=lambda: own):
+    """Return what a fit leaves whose tables processes of a machine share, and if they did.
+
+    The processes do not keep pace.
+    """
+    own, random = machines[dist.get_rank()], Random(dist.get_rank())
+    with ExitStack() as stack:
+        names = {"SHARED_BYTES": 0, "machine_name": lambda: own}
+        stack.enter_context(mock.patch.multiple(shared_memory, **names))
+        for owner, method in DAWDLED:
+            stack.enter_context(dawdle(owner, method, random))
         method, params = CASES[name]
         clf = fitted(method, **params, distributed=True)
     with open("/proc/self/maps") as file:

@@ -102,7 +102,7 @@ class Page:
         path.unlink(missing_ok=True)
         self.find(f"export-{kind}").click()
         for _ in range(100):
-            if path.exists():
+            if path.exists() and path.stat().st_size:  # it is there before its content
                 return path
             time.sleep(0.1)
         raise AssertionError(f"{path} was not written")

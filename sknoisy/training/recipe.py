@@ -222,7 +222,9 @@ class NetRecipe:
             given = labels
         of_table = (data.weights, data.class_weights, class_prior)
         of_table = (t if t is None else t.to(targets.dtype) for t in of_table)
-        return SoftTargetLoss(targets, *of_table, given=given)
+        criterion = SoftTargetLoss(targets, *of_table, given=given)
+        ranks.meet(targets)  # none writes on while another still reads
+        return criterion
 
     def net(self, criterion, callbacks, **params) -> InnerNet:
         """Return the net that trains the recipe's own network.
