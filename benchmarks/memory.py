@@ -1,10 +1,11 @@
 """Memory that a fit adds, in tables of soft labels: one number a row and class, in float32.
 
 Each fit runs in a process of its own, after a small one that loads what all need; the peak of its
-resident memory less what was resident before. Rows of 20 columns, the class of each the largest of
-random linear functions, a fifth of the labels at random.
+resident memory less what was resident before. The class of each row is the largest of random linear
+functions, a fifth of the labels are at random.
 
-    python benchmarks/memory.py [--rows 200000] [--classes 500] [--epochs 4] [--batch-size 1024]
+    python benchmarks/memory.py [--rows 200000] [--columns 20] [--classes 500] [--epochs 4]
+                                [--batch-size 1024]
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sknoisy
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 
 METHODS = {c.__name__: c for c in (ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier)}
-N_COLUMNS, N_TRUSTED, FLIPPED = 20, 2000, 0.2
+N_TRUSTED, FLIPPED = 2000, 0.2
 
 
 def resident_bytes():
@@ -28,11 +29,11 @@ def resident_bytes():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def fit(method, n_rows, n_classes, evidence, epochs, batch_size):
+def fit(method, n_rows, n_columns, n_classes, evidence, epochs, batch_size):
     """Fit on random rows."""
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((n_rows, N_COLUMNS), dtype=np.float32)
-    weights = rng.standard_normal((N_COLUMNS, n_classes), dtype=np.float32)
+    X = rng.standard_normal((n_rows, n_columns), dtype=np.float32)
+    weights = rng.standard_normal((n_columns, n_classes), dtype=np.float32)
     y = np.concatenate([(part @ weights).argmax(axis=1) for part in np.array_split(X, 100)])
     flipped = rng.random(n_rows) < FLIPPED
     y[flipped] = rng.integers(n_classes, size=flipped.sum())
@@ -51,24 +52,27 @@ def fit(method, n_rows, n_classes, evidence, epochs, batch_size):
 def measure(arguments):
     """Print the peak, in tables."""
     method, is_gathered = METHODS[arguments.one], arguments.evidence
-    fit(method, 3000, 20, is_gathered, arguments.epochs, 128)
+    fit(method, 3000, arguments.columns, 20, is_gathered, arguments.epochs, 128)
     before = fit(
         method,
         arguments.rows,
+        arguments.columns,
         arguments.classes,
         is_gathered,
         arguments.epochs,
         arguments.batch_size,
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    table = arguments.rows * arguments.classes * 4
-    print(f"{(peak - before) / table:.2f} tables, {peak / 2**30:.2f} GiB in all")
+    table, X = arguments.rows * arguments.classes * 4, arguments.rows * arguments.columns * 4
+    added = peak - before
+    print(f"{added / table:.2f} tables, {added / X:.2f} times X; {peak / 2**30:.2f} GiB in all")
 
 
 def main():
     """Print a line a method, without evidence and with it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--classes", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=1024)
@@ -80,9 +84,12 @@ def main():
         measure(arguments)
         return
     print(f"{machine.describe()}; sknoisy {sknoisy.__version__}")
-    print(f"{arguments.rows:,} rows x {arguments.classes} classes, {arguments.epochs} epochs")
+    print(
+        f"{arguments.rows:,} rows x {arguments.columns} columns, {arguments.classes} classes,"
+        f" {arguments.epochs} epochs"
+    )
     given = [f"--{name}={getattr(arguments, name.replace('-', '_'))}"
-             for name in ("rows", "classes", "epochs", "batch-size")]  # fmt: skip
+             for name in ("rows", "columns", "classes", "epochs", "batch-size")]  # fmt: skip
     for name in arguments.methods:
         for option, label in (([], "evidence=False"), (["--evidence"], "evidence=True")):
             command = [sys.executable, __file__, "--one", name, *given, *option]

@@ -148,12 +148,10 @@ def case(name, **changes):
 
 
 SHARED = (
-    "alr evidence",
     "alr weighted evidence",
     "alr last batch of 3",
     "another method",
     "mix all, last batch of 3",
-    "mix evidence",
     "meta evidence",
     "meta generated",
     "meta unlabeled, last batch of 3",
