@@ -115,11 +115,16 @@ class LabelCallback(Callback, ABC):
 
     @torch.no_grad()
     def write(self, net, rows: Tensor, labels: Tensor) -> None:
-        """Write the soft labels (B, C) of rows (B,) of a training batch into the table."""
+        """Write the soft labels (B, C) of rows (B,) of a training batch into the table.
+
+        Where all processes pass the whole batch, by dropout of their own, those of the first one.
+        """
         table, ranks = net.criterion_.targets, ranks_of(net)
-        if ranks.is_split(getattr(net, "n_rows_", len(rows))):
+        n_rows = getattr(net, "n_rows_", len(rows))
+        if ranks.is_split(n_rows):
             table[rows] = labels
         else:
+            labels = ranks.gather(n_rows, labels)
             ranks.once(table, lambda: table.index_put_((rows,), labels))
 
     def note_written(self, net, rows) -> None:
