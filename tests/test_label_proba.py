@@ -22,6 +22,7 @@ from sknoisy.inputs import TrainingData, read_training_data
 from sknoisy.issues import find_label_issues
 from sknoisy.label_proba import LabelProba, most_probable
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
+from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.targets import SoftTargetLoss
 
 OURS = METHODS[:3]
@@ -65,6 +66,23 @@ def test_one_hot_rows_are_y_itself(ours, votes):
     clf = short(ours).fit(X, y)
     same(clf, short(ours).fit(X, y, label_proba=np.eye(3)[y]), X)
     same(clf, short(ours).fit(X, label_proba=7 * np.eye(3)[y]), X)
+
+
+@pytest.mark.evidence
+def test_no_network_of_a_fit_writes_into_the_table_that_the_next_begins_with(votes, monkeypatch):
+    X, shares, _ = votes
+    criterion, seen = NetRecipe.criterion, []
+
+    def spied(recipe, data, *arguments):
+        seen.append(data.label_proba)
+        return criterion(recipe, data, *arguments)
+
+    monkeypatch.setattr(NetRecipe, "criterion", spied)
+    clf = short(ALRClassifier, module=Float64Net, lr=0.01, warmup_epochs=1, momentum=0.5)
+    assert not np.allclose(clf.fit(X, label_proba=shares).soft_labels_, shares)
+    assert len(seen) == 5
+    for table in seen:
+        np.testing.assert_allclose(table, shares, rtol=1e-12)
 
 
 def test_counts_frames_tensors_and_sparse_tables_are_shares(votes):
