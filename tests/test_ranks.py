@@ -81,6 +81,13 @@ def test_tables_that_processes_share_are_those_of_one(name, group, alone):
                 assert torch.equal(result[key], results[0][key])
 
 
+def test_processes_that_cannot_tell_their_machine_share_none(monkeypatch):
+    if hasattr(os, "memfd_create"):
+        assert shared_memory.machine_name() == shared_memory.machine_name()
+    monkeypatch.setattr(os, "readlink", mock.Mock(side_effect=PermissionError))
+    assert shared_memory.machine_name() != shared_memory.machine_name()
+
+
 @pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier])
 def test_exact_batch_norm_is_that_of_one_process(method, group):
     params = {"module": Normed, "warmup_epochs": 2}
