@@ -69,9 +69,10 @@ def test_processes_together_fit_as_one_does(name, group, alone):
 
 @pytest.mark.evidence
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory is shared on Linux")
+@pytest.mark.parametrize("group", [3], indirect=True)
 @pytest.mark.parametrize("name", SHARED)
 def test_tables_that_processes_share_are_those_of_one(name, group, alone):
-    machines = ("a", "a") if len(group.all) == 2 else ("a", "b", "a")
+    machines = ("a", "b", "a")
     results, expected = group.call(case_in_shared_memory, name, machines), alone(name)
     for result in results:
         assert result.pop("is shared")
