@@ -21,8 +21,8 @@ from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
 from sknoisy.noise import symmetric_noise
-from sknoisy.storage import checkpoint, fingerprint
-from sknoisy.storage.checkpoint import CheckpointFolder, read_state
+from sknoisy.storage import checkpoint_folder, fingerprint
+from sknoisy.storage.checkpoint_folder import CheckpointFolder, read_state
 from sknoisy.training.warmup_search import WarmupSearch
 
 pytestmark = pytest.mark.filterwarnings(
@@ -362,7 +362,7 @@ def test_a_file_is_there_only_once_it_is_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr("sknoisy.storage.atomic.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
-        checkpoint.write_state(tmp_path / "epoch-000005.checkpoint", {"history": []})
+        checkpoint_folder.write_state(tmp_path / "epoch-000005.checkpoint", {"history": []})
     assert not (tmp_path / "epoch-000005.checkpoint").exists()
 
 
@@ -371,7 +371,9 @@ def test_a_file_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    checkpoint.write_state(tmp_path / "epoch-000001.checkpoint", {"history": [], "evil": Evil()})
+    checkpoint_folder.write_state(
+        tmp_path / "epoch-000001.checkpoint", {"history": [], "evil": Evil()}
+    )
     with pytest.raises(Exception, match="Weights only load failed"):
         read_state(tmp_path / "epoch-000001.checkpoint")
     assert not (tmp_path / "ran").exists()

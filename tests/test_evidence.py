@@ -23,7 +23,7 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifie
 from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
 from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
-from sknoisy.storage.checkpoint import CheckpointFolder
+from sknoisy.storage.checkpoint_folder import CheckpointFolder
 from sknoisy.training import cross_fit, noise_model
 from sknoisy.training.evidence import GIVEN_BIAS, _pooled, _trusted_gain, compare
 from sknoisy.training.halves import stratified_folds

@@ -7,7 +7,7 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from sknoisy.inputs import TrainingData
-from sknoisy.storage.checkpoint import folder_of
+from sknoisy.storage.checkpoint_folder import folder_of
 from sknoisy.storage.fingerprint import fingerprint_of
 from sknoisy.training.evidence import Evidence
 from sknoisy.training.net import resolve_device
