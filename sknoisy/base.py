@@ -38,6 +38,7 @@ from sknoisy.training.process_group import joined
 from sknoisy.training.progress import FitClock
 from sknoisy.training.ranks import ALONE
 from sknoisy.training.recipe import NetRecipe
+from sknoisy.training.relabeling import begin_with
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
 from sknoisy.training.user_callbacks import borrowed
 from sknoisy.training.warmup_search import WarmupSearch
@@ -193,7 +194,11 @@ class NoisyLabelClassifier(
                 session.folder, fingerprint, session.seed, search.found, self.evidence_
             )
             net = recipe.net(
-                recipe.criterion(data, class_prior(data, self.evidence_), labels.room(data)),
+                recipe.criterion(
+                    begin_with(data, self.evidence_),
+                    class_prior(data, self.evidence_),
+                    labels.room(data),
+                ),
                 # Inputs are augmented and the best weights restored before labels are written.
                 [
                     *labels.scorers(),

@@ -24,7 +24,7 @@ from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
 from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.storage.checkpoint_folder import CheckpointFolder
-from sknoisy.training import cross_fit, noise_model
+from sknoisy.training import cross_fit, fold_nets, noise_model
 from sknoisy.training.evidence import GIVEN_BIAS, _pooled, _trusted_gain, compare
 from sknoisy.training.halves import stratified_folds
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
@@ -129,7 +129,7 @@ def trained_past(losses, scales, patience, limit):
     )
     state = SimpleNamespace(state_dict=lambda: {"epoch": torch.tensor(len(net.history))})
     net.module_ = net.optimizer_ = state
-    keep = cross_fit.KeepBest(patience, limit)
+    keep = fold_nets.KeepBest(patience, limit)
     keep.on_train_begin(net)
     with contextlib.suppress(KeyboardInterrupt):
         for loss, scale in zip(losses, scales, strict=True):
@@ -216,19 +216,19 @@ def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatc
     X, y, _ = data
     trained, judged = [], []
 
-    class Watch(cross_fit.KeepBest):
+    class Watch(fold_nets.KeepBest):
         def on_epoch_begin(self, net, dataset_train=None, **kwargs):
             trained.append(set(dataset_train.indices.tolist()))
             super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
 
-    logits_of = cross_fit._logits
+    logits_of = cross_fit.held_out_logits
 
     def spy(recipe, data, held_out, nets, prior):
         judged.append([set(rows.tolist()) for rows in held_out])
         return logits_of(recipe, data, held_out, nets, prior)
 
-    monkeypatch.setattr(cross_fit, "KeepBest", Watch)
-    monkeypatch.setattr(cross_fit, "_logits", spy)
+    monkeypatch.setattr(fold_nets, "KeepBest", Watch)
+    monkeypatch.setattr(cross_fit, "held_out_logits", spy)
     ALRClassifier(**CALM).fit(X, y)
     for folds in judged:
         assert set.union(*folds) == set(range(300))
@@ -264,13 +264,13 @@ def test_the_evidence_of_a_fit(method, data):
 
 def test_corrected_nets_go_on_from_the_best_epoch_of_plain_ones(data, monkeypatch):
     X, y, _ = data
-    begun, go_on = [], cross_fit.GoOn
+    begun, go_on = [], fold_nets.GoOn
 
     def spy(history, module_state, optimizer_state):
         begun.append((len(history), module_state))
         return go_on(history, module_state, optimizer_state)
 
-    monkeypatch.setattr(cross_fit, "GoOn", spy)
+    monkeypatch.setattr(fold_nets, "GoOn", spy)
     clf = ALRClassifier(**CALM).fit(X, y)
     assert [epochs for epochs, _ in begun] == [clf.evidence_.warmup_epochs] * 2
     first, second = (state for _, state in begun)
@@ -704,13 +704,13 @@ def test_a_noise_model_is_the_same_in_chunks_and_nearly_so_of_a_sample(as_table,
 
 def test_fits_that_serve_another_keep_no_table(data, monkeypatch):
     kept = []
-    logits_of = cross_fit._logits
+    logits_of = cross_fit.held_out_logits
 
     def spy(recipe, data, held_out, nets, prior):
         kept.extend(len(net.criterion_.targets) for net in nets)
         return logits_of(recipe, data, held_out, nets, prior)
 
-    monkeypatch.setattr(cross_fit, "_logits", spy)
+    monkeypatch.setattr(cross_fit, "held_out_logits", spy)
     clf = ALRClassifier(**CALM).fit(*data[:2])
     assert kept == [0] * len(kept)
     assert len(kept) >= 4

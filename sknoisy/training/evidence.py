@@ -5,16 +5,18 @@ correcting, whether it is right or wrong, since both predict through a noise mod
 `fit_noise_model`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
-from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels
+from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels, posterior
 
-CHANCE_ERRORS = 2.0  # standard errors; with 1 every sixth y that has no relation to X seems to have
+TOLD_APART = (
+    2.0  # standard errors; with 1 every sixth y that has no relation to X seems to have one
+)
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
 
 
@@ -65,6 +67,14 @@ class Evidence:
         precision of the network; of trusted rows that label.
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
+    relabeling_gain, relabeling_gain_error : float
+        By how much likelier, in nats, a held-out label becomes by plain training on labels that
+        held-out predictions have judged, than by what was decided before, and the standard error.
+        Tried for tables of as many columns as rows, unless correcting helps by two of its errors;
+        else, and in files of earlier versions, nan.
+    is_relabeled : bool
+        Whether the network was trained on such labels: that gain is above two standard errors.
+        `plain_epochs`, `temperature`, `proba` and all that rests on them are then of this training.
     above_chance, above_chance_error : float
         Mean probability that out-of-sample predictions give to the given label, minus what they
         would give to labels drawn at random by their frequencies, and its standard error; nan in
@@ -93,6 +103,8 @@ class Evidence:
     losses_corrected: np.ndarray
     above_chance: float = np.nan
     above_chance_error: float = np.nan
+    relabeling_gain: float = np.nan
+    relabeling_gain_error: float = np.nan
 
     @property
     def n_rows(self) -> int:
@@ -100,9 +112,19 @@ class Evidence:
         return int(self.is_held_out.sum())
 
     @property
+    def clearly_helps(self) -> bool:
+        """Whether correcting labels makes held-out ones likelier, by two standard errors."""
+        return self.gain > TOLD_APART * self.gain_error
+
+    @property
+    def is_relabeled(self) -> bool:
+        """Whether the network was trained on labels that held-out predictions have judged."""
+        return self.relabeling_gain > TOLD_APART * self.relabeling_gain_error
+
+    @property
     def tells_nothing(self) -> bool:
         """Whether predictions cannot be told from chance: not by two standard errors."""
-        return self.above_chance <= CHANCE_ERRORS * self.above_chance_error
+        return self.above_chance <= TOLD_APART * self.above_chance_error
 
     @property
     def noise_rate(self) -> float:
@@ -123,6 +145,11 @@ class Evidence:
         rows = self.joint.sum(axis=1, keepdims=True)
         return np.where(rows > 0, self.joint / np.where(rows > 0, rows, 1), np.eye(len(rows)))
 
+    def judge(self, data):
+        """Return training data with p(class | held-out prediction, given label) as labels."""
+        proba, transition = torch.from_numpy(self.proba), torch.from_numpy(self.transition)
+        return replace(data, label_proba=posterior(proba, transition, data.given))
+
     def state_dict(self) -> dict:
         """Return the attributes as numbers and tensors."""
         return {
@@ -138,6 +165,12 @@ class Evidence:
     def __repr__(self):
         """Return the evidence as a table."""
         decision = "labels were corrected" if self.is_corrected else "labels were left as given"
+        relabeling = []
+        if np.isfinite(self.relabeling_gain):
+            told = f"{self.relabeling_gain:+.3f} +- {self.relabeling_gain_error:.3f}"
+            relabeling = [("gain of judging them by held-out rows", told)]
+        if self.is_relabeled:
+            decision = "labels were judged by held-out predictions"
         trusted = []
         if np.isfinite(self.trusted_gain):
             trusted = [
@@ -158,6 +191,7 @@ class Evidence:
             ),
             ("gain of correcting, nats a label", f"{self.gain:+.3f} +- {self.gain_error:.3f}"),
             *trusted,
+            *relabeling,
             ("decision", decision),
             ("estimated noise rate", f"{self.noise_rate:.1%}"),
             ("temperature", f"{self.temperature:.2f}"),
@@ -184,16 +218,11 @@ def compare(
     corrected.
     """
     given = plain.given
-    of_given = likelihood_gain(corrected, plain, weights)
-    of_trusted = _trusted_gain(corrected, plain)
-    gain, gain_error = _pooled(of_given, of_trusted)
+    of_given, of_trusted, (gain, gain_error) = gains(corrected, plain, weights)
     is_corrected = gain >= -gain_error
     hits = [_hits(model.logits.argmax(dim=1), given) for model in (plain, corrected)]
-    difference, agreement_error = _paired(hits[1] - hits[0], weights)
-    chosen = corrected if is_corrected else plain
-    log_loss = -of_labels(chosen.logits, given, log_proba)
-    above_chance = _above_chance(chosen, weights)
-    agreement = _paired(hits[0], weights)[0]
+    difference, agreement_error = paired(hits[1] - hits[0], weights)
+    agreement = paired(hits[0], weights)[0]
     return Evidence(
         is_held_out=weights.numpy() > 0,
         warmup_epochs=epochs[0],
@@ -208,16 +237,25 @@ def compare(
         trusted_gain=of_trusted[0],
         trusted_gain_error=of_trusted[1],
         is_corrected=is_corrected,
-        temperature=chosen.temperature,
-        log_loss_before=_paired(log_loss, weights)[0],
-        log_loss_after=-_paired(chosen.log_likelihood, weights)[0],
-        joint=chosen.joint.numpy(),
         proba=None,
         losses_plain=losses[0],
         losses_corrected=losses[1],
-        above_chance=above_chance[0],
-        above_chance_error=above_chance[1],
+        **told_by(corrected if is_corrected else plain, weights),
     )
+
+
+def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
+    """Return the attributes of `Evidence` that the noise model of the chosen nets tells."""
+    log_loss = -of_labels(chosen.logits, chosen.given, log_proba)
+    above_chance = _above_chance(chosen, weights)
+    return {
+        "temperature": chosen.temperature,
+        "log_loss_before": paired(log_loss, weights)[0],
+        "log_loss_after": -paired(chosen.log_likelihood, weights)[0],
+        "joint": chosen.joint.numpy(),
+        "above_chance": above_chance[0],
+        "above_chance_error": above_chance[1],
+    }
 
 
 def _above_chance(model: NoiseModel, weights: Tensor) -> tuple[float, float]:
@@ -233,7 +271,7 @@ def _above_chance(model: NoiseModel, weights: Tensor) -> tuple[float, float]:
         proba = (logits.double() / model.temperature).softmax(dim=1)
         return proba - (proba @ frequencies)[:, None]
 
-    return _paired(of_labels(model.logits, given, differences), weights)
+    return paired(of_labels(model.logits, given, differences), weights)
 
 
 def _hits(predicted: Tensor, given: Tensor) -> Tensor:
@@ -243,9 +281,19 @@ def _hits(predicted: Tensor, given: Tensor) -> Tensor:
     return given.gather(1, predicted[:, None])[:, 0]
 
 
+def gains(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple:
+    """Return by how much likelier labels are under a model: given, trusted ones, and pooled.
+
+    Each with its standard error.
+    """
+    of_given = likelihood_gain(model, other, weights)
+    of_trusted = _trusted_gain(model, other)
+    return of_given, of_trusted, _pooled(of_given, of_trusted)
+
+
 def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple[float, float]:
     """Return by how much likelier given labels are under a model, in nats, and its error."""
-    return _paired(model.log_likelihood - other.log_likelihood, weights)
+    return paired(model.log_likelihood - other.log_likelihood, weights)
 
 
 def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
@@ -259,7 +307,7 @@ def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
         return np.nan, np.nan
     prior, counts = model.class_prior, labels.bincount(minlength=len(model.class_prior))
     gains = model.known_log_likelihood - other.known_log_likelihood
-    gain, error = _paired(gains, prior[labels] / counts[labels])
+    gain, error = paired(gains, prior[labels] / counts[labels])
     n, told = len(labels), prior[counts > 0].sum().item()
     few = t.ppf(norm.cdf(1), n - 1) * (n / (n - 1)) ** 0.5  # by Student's distribution
     return gain, float(few) * error / max(told, 1e-6)
@@ -278,7 +326,7 @@ def _pooled(of_given: tuple, of_trusted: tuple) -> tuple[float, float]:
     return float(shares @ gains), float(np.linalg.norm(shares * errors))
 
 
-def _paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
+def paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
     """Return the weighted mean of values (n,), and its standard error."""
     weights, total = weights.to(values), weights.sum().to(values)
     mean = (weights * values).sum() / total

@@ -57,6 +57,13 @@ class Halves:
         seeds = [rng.randint(MAX_SEED) for _ in range(FOLDS)]
         return cls([np.flatnonzero(folds == k) for k in range(FOLDS)], seeds)
 
+    def within(self, k: int, labels: np.ndarray, counted: np.ndarray) -> "Halves":
+        """Return fold k in two halves of its own; `labels` and `counted` are those of all rows."""
+        rows, rng = self.held_out[k], np.random.RandomState(self.seeds[k])
+        folds = stratified_folds(labels[rows], rng.randint(MAX_SEED), counted[rows])
+        seeds = [rng.randint(MAX_SEED) for _ in range(FOLDS)]
+        return Halves([rows[folds == j] for j in range(FOLDS)], seeds)
+
     def with_trusted(self, trusted) -> "Halves":
         """Return the same folds, with trusted rows, or None, split as they are."""
         if trusted is None:

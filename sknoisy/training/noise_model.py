@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 PSEUDO_ROWS = 2.0  # a class, spread as the pooled noise rate is: a class of few rows fits anything
+LEAST_PROBABILITY = 1e-12  # what float32 rounds to 0 must not forbid all classes at once
 LOG_TEMPERATURE_SD = 0.5  # else a table that separates its rows gives temperatures near 0
 MAX_STEPS, FEWEST_STEPS, TOLERANCE = 500, 20, 1e-6  # of the objective, a row
 TEMPERATURE_STEPS = 6  # of Newton, each epoch from where the last one ended
@@ -65,8 +66,7 @@ class NoiseModel:
     @property
     def posterior(self) -> Tensor:
         """Probability of each class for each row (n, C), its given label included."""
-        expect, proba = _expectation_of(self.given), self.proba.double()
-        return expect(proba, self.transition, self.given, proba.new_ones(len(proba)))[0]
+        return posterior(self.proba, self.transition, self.given)
 
     @property
     def class_prior(self) -> Tensor:
@@ -154,6 +154,20 @@ def to_proba(logits: Tensor, temperature: float) -> None:
         logits[rows] = (logits[rows].double() / temperature).softmax(dim=1)
 
 
+def posterior(proba: Tensor, transition: Tensor, given: Tensor) -> Tensor:
+    """Return the probability (n, C) of each class, given a row's prediction and its label.
+
+    Of probabilities (n, C) that have not seen the label, and labels (n,), or (n, C) of which rows
+    of zeros stay zeros.
+    """
+    expect, found = _expectation_of(given), torch.empty_like(proba)
+    transition = transition.clamp_min(LEAST_PROBABILITY)
+    for rows in chunks(proba):
+        p = proba[rows].double().clamp_min(LEAST_PROBABILITY)
+        found[rows] = expect(p, transition, given[rows], p.new_ones(len(p)))[0].to(found)
+    return found
+
+
 def chunks(table: Tensor) -> Iterator[slice]:
     """Yield slices of the rows of a table (n, C), of about `CHUNK` numbers each."""
     size = max(1, CHUNK // table.shape[1])
@@ -222,7 +236,7 @@ def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
         rate = max(1 - counts.diag().sum().item() / total, 1e-4)
         prior = PSEUDO_ROWS * spread_noise(rate, n_classes)
         objective = (fitted[2] @ log_likelihood).item()
-        objective += (prior * transition.clamp_min(1e-12).log()).sum().item()
+        objective += (prior * transition.clamp_min(LEAST_PROBABILITY).log()).sum().item()
         if step > FEWEST_STEPS and abs(objective - last) < TOLERANCE * total:
             break
         last = objective
@@ -239,7 +253,7 @@ def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
         given=given,
         temperature=math.exp(-log_beta),
         transition=transition,
-        log_likelihood=log_likelihood.clamp_min(math.log(1e-12)),
+        log_likelihood=log_likelihood.clamp_min(math.log(LEAST_PROBABILITY)),
         joint=counts / weights.sum(),
     )
 

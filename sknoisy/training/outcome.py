@@ -8,7 +8,7 @@ from sknoisy.user_warnings import listed, warn
 
 def warn_of_outcome(net, evidence, classes) -> None:
     """Warn of labels left as given, classes without labels, interruption and divergence."""
-    if evidence is not None and not evidence.is_corrected:
+    if evidence is not None and not (evidence.is_corrected or evidence.is_relabeled):
         warn(
             "Labels were left as given: correcting them makes labels of held-out rows less likely,"
             f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"

@@ -204,25 +204,32 @@ class NetRecipe:
             check_logits(self.module, batch, self.n_classes)
         use_channels_last(self.module, batch)
 
-    def criterion(self, data, class_prior: Tensor | None = None, room: int = 0) -> SoftTargetLoss:
+    def criterion(
+        self, data, class_prior: Tensor | None = None, room: int = 0, *, is_written: bool = True
+    ) -> SoftTargetLoss:
         """Return a new table that begins with the given labels of the training data.
 
-        `room` is for the rows that its callback will append.
+        `room` is for the rows that its callback will append. One that is not written may be the
+        `label_proba` of the data itself.
         """
         labels, given = torch.from_numpy(data.labels), None
         shape = len(labels) + room, self.n_classes
         # What a sampler draws twice in a batch, two processes would write at once.
         is_shareable = self.device.type == "cpu" and not self.params.keys() & SAMPLERS
         ranks = self.ranks if is_shareable else ALONE
-        targets = ranks.zeros(shape, table_dtype(self.module))[: len(labels)]
-        if data.label_proba is None:
-            targets[torch.arange(len(labels)), labels] = 1
+        dtype = table_dtype(self.module)
+        if data.label_proba is not None and not is_written:
+            targets, given = data.label_proba.to(dtype), labels
         else:
-            targets.copy_(data.label_proba)
-            given = labels
+            targets = ranks.zeros(shape, dtype)[: len(labels)]
+            if data.label_proba is None:
+                targets[torch.arange(len(labels)), labels] = 1
+            else:
+                targets.copy_(data.label_proba)
+                given = labels
         of_table = (data.weights, data.class_weights, class_prior)
         of_table = (t if t is None else t.to(targets.dtype) for t in of_table)
-        criterion = SoftTargetLoss(targets, *of_table, given=given)
+        criterion = SoftTargetLoss(targets, *of_table, given=given, is_written=is_written)
         ranks.meet(targets)  # none writes on while another still reads
         return criterion
 

@@ -30,6 +30,8 @@ class SoftTargetLoss(nn.Module):
         labels.
     given : Tensor of shape (n_samples,) or None, default=None
         The class numbers of the rows, where `targets` is not one-hot: rows of zeros have no label.
+    is_written : bool, default=True
+        Whether labels will change; else the given ones need no memory of their own.
 
     Attributes
     ----------
@@ -56,6 +58,8 @@ class SoftTargetLoss(nn.Module):
         class_weights: Tensor | None = None,
         class_prior: Tensor | None = None,
         given: Tensor | None = None,
+        *,
+        is_written: bool = True,
     ):
         super().__init__()
         self.register_buffer("targets", targets)
@@ -65,7 +69,8 @@ class SoftTargetLoss(nn.Module):
         # None at first: a state dict of then could not be loaded later.
         self.register_buffer("predicted", None, persistent=False)
         self.register_buffer("given", targets.argmax(dim=1) if given is None else given)
-        self.register_buffer("given_proba", None if given is None else targets.clone())
+        given_proba = targets.clone() if is_written else targets
+        self.register_buffer("given_proba", None if given is None else given_proba)
         self.loss = soft_cross_entropy
         self.share = 1.0
 

@@ -1,0 +1,166 @@
+"""Labels that held-out predictions judge, where correcting them by a method would harm."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import METHODS
+from sklearn.datasets import make_blobs
+
+from sknoisy import ALRClassifier, MetaLabelNetClassifier
+from sknoisy.noise import symmetric_noise
+from sknoisy.storage.checkpoint_folder import CheckpointFolder
+from sknoisy.training import cross_fit, relabeling
+from sknoisy.training.noise_model import posterior
+
+pytestmark = [
+    pytest.mark.evidence,
+    pytest.mark.filterwarnings("ignore:No trusted rows", "ignore:target_momentum"),
+]
+CALM = {"max_epochs": 8, "batch_size": 64, "lr": 0.003, "random_state": 0}
+HELPS, HARMS = (0.1, 0.01), (-0.1, 0.01)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_blobs(300, 300, centers=3, cluster_std=20.0, random_state=0)
+    return X.astype(np.float32), symmetric_noise(y, 0.3, random_state=0), y
+
+
+@pytest.fixture
+def tell(monkeypatch):
+    """Lets evidence say that correcting harms, and what judging labels by held-out rows does."""
+    compare = cross_fit.compare
+
+    def say(first, both):
+        harms = {"is_corrected": False, "gain": -0.1, "gain_error": 0.01}
+        monkeypatch.setattr(cross_fit, "compare", lambda *a: replace(compare(*a), **harms))
+        monkeypatch.setattr(relabeling, "paired", lambda *a: first)
+        monkeypatch.setattr(relabeling, "gains", lambda *a: (None, None, both))
+
+    return say
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_last_network_is_trained_on_judged_labels_where_that_helps(method, data, tell):
+    tell(HELPS, HELPS)
+    X, y, true = data
+    clf = method(**CALM).fit(X, y)  # and warns of nothing
+    found = clf.evidence_
+    assert found.is_relabeled
+    assert not found.is_corrected
+    assert clf.n_iter_ == found.plain_epochs
+    judged = found.proba * found.transition[:, y].T
+    judged /= judged.sum(axis=1, keepdims=True)
+    if method.__name__ != "ToyClassifier":
+        np.testing.assert_allclose(clf.soft_labels_, judged, atol=1e-5)
+    assert (clf.soft_labels_.argmax(1) == true).mean() > 0.85  # 0.7 of the given ones
+    assert "+0.100 +- 0.010" in str(found)
+    assert "judged by held-out predictions" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("first", "both", "nets"), [(HARMS, None, 1), (HELPS, HARMS, 2), (HELPS, (0.1, 0.06), 2)]
+)
+def test_labels_are_left_as_given_where_it_does_not_tell_apart(
+    first, both, nets, data, tell, monkeypatch
+):
+    tell(first, both)
+    X, y, _ = data
+    judged, judge = [], relabeling._judge_fold
+    monkeypatch.setattr(relabeling, "_judge_fold", lambda *a: judged.append(1) or judge(*a))
+    with pytest.warns(UserWarning, match="Labels were left as given"):
+        clf = ALRClassifier(**CALM).fit(X, y)
+    assert not clf.evidence_.is_relabeled
+    assert len(judged) == nets
+    np.testing.assert_array_equal(clf.soft_labels_, np.eye(3)[y])
+
+
+def test_a_fold_is_judged_by_its_own_labels_alone_and_each_row_by_others(data, tell, monkeypatch):
+    tell(HELPS, HELPS)
+    X, y, _ = data
+    folds, judge = [], relabeling._judge_fold
+
+    def spy(recipe, fit_data, halves, k, weights):
+        table = judge(recipe, fit_data, halves, k, weights)
+        rows, others = halves.held_out[k], halves.held_out[1 - k]
+        np.testing.assert_array_equal(table[others], np.eye(3)[y[others]])
+        labels = fit_data.labels.copy()
+        labels[others] = (labels[others] + 1) % 3
+        moved = judge(recipe, replace(fit_data, labels=labels), halves, k, weights)
+        torch.testing.assert_close(moved[rows], table[rows], rtol=0, atol=0)
+        inner = halves.within(k, fit_data.labels, np.ones(300, dtype=bool))
+        np.testing.assert_array_equal(np.sort(np.concatenate(inner.held_out)), rows)
+        folds.append(k)
+        return table
+
+    monkeypatch.setattr(relabeling, "_judge_fold", spy)
+    ALRClassifier(**CALM).fit(X, y)
+    assert folds == [1, 0]
+
+
+def test_trusted_rows_keep_their_label(data, tell):
+    tell(HELPS, HELPS)
+    X, y, true = data
+    trusted = np.arange(300) < 60
+    clf = MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)
+    assert clf.evidence_.is_relabeled
+    np.testing.assert_allclose(clf.soft_labels_[:60], np.eye(3)[true[:60]], atol=1e-4)
+
+
+def test_rows_without_a_vote_get_none_and_soft_labels_all_the_same(data, tell):
+    tell(HELPS, HELPS)
+    X, y, _ = data
+    votes = np.eye(3)[y] * 0.8 + 0.2 / 3
+    votes[::7] = np.nan
+    clf = ALRClassifier(**CALM).fit(X, label_proba=votes)
+    assert clf.evidence_.is_relabeled
+    np.testing.assert_allclose(clf.soft_labels_.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_fit_and_a_file_know_it(method, data, tell, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors", reason="save and load need safetensors")
+    tell(HELPS, HELPS)
+    X, y, _ = data
+    clf = method(**CALM).fit(X, y)
+    write = CheckpointFolder.write
+
+    def write_and_die(self, state):
+        write(self, state)
+        if len(state["history"]) == 2:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFolder, "write", write_and_die)
+        with pytest.raises(RuntimeError, match="killed"):
+            method(**CALM, checkpoint_dir=tmp_path / "fit").fit(X, y)
+    resumed = method(**CALM, checkpoint_dir=tmp_path / "fit").fit(X, y)
+    np.testing.assert_array_equal(resumed.soft_labels_, clf.soft_labels_)
+    np.testing.assert_array_equal(resumed.predict_proba(X), clf.predict_proba(X))
+    clf.save(tmp_path / "clf")
+    read = method.load(tmp_path / "clf")
+    assert read.evidence_.is_relabeled
+    assert str(read.evidence_) == str(clf.evidence_)
+    np.testing.assert_array_equal(read.soft_labels_, clf.soft_labels_)
+
+
+def test_posteriors_of_extremes():
+    proba = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.2, 0.3, 0.5]])
+    transition = torch.tensor([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.0, 1.0]]).double()
+    found = posterior(proba, transition, torch.tensor([1, 0, 2]))
+    torch.testing.assert_close(found[0], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
+    none = posterior(proba, transition, torch.zeros(3, 3))
+    assert (none == 0).all()
+
+
+def test_narrow_tables_are_not_tried(data, tell, monkeypatch):
+    tell(HELPS, HELPS)
+    X, y, _ = data
+    monkeypatch.setattr(cross_fit, "try_relabeling", lambda *a: pytest.fail("tried"))
+    with pytest.warns(UserWarning, match="Labels were left as given"):
+        found = ALRClassifier(**CALM).fit(X[:, :299], y).evidence_
+    assert np.isnan(found.relabeling_gain)
+    assert "judging" not in str(found)
