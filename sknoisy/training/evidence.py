@@ -70,8 +70,8 @@ class Evidence:
     relabeling_gain, relabeling_gain_error : float
         By how much likelier, in nats, a held-out label becomes by plain training on labels that
         held-out predictions have judged, than by what was decided before, and the standard error.
-        Tried for tables of as many columns as rows, unless correcting helps by two of its errors;
-        else, and in files of earlier versions, nan.
+        Tried for tables of a column for every two rows, unless correcting helps by two of its
+        errors; else, and in files of earlier versions, nan.
     is_relabeled : bool
         Whether the network was trained on such labels: that gain is above two standard errors.
         `plain_epochs`, `temperature`, `proba` and all that rests on them are then of this training.

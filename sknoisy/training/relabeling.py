@@ -1,6 +1,6 @@
 """Labels judged by networks that have not seen them, for where correcting does not clearly help.
 
-A network that memorizes what it is given at once, as of text with more words than rows, confirms
+A network that memorizes what it is given at once, as of text with as many words as rows, confirms
 it, whatever a method makes of its predictions. One that was not trained on a row does not: each
 label is replaced by p(class | held-out prediction, given label), and a network is trained on these,
 plainly. Whether that helps is told by rows that had no part in it: networks on one fold alone judge
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sknoisy.networks.sparse_linear import occurring_columns
 from sknoisy.training.evidence import gains, paired
 from sknoisy.training.fold_nets import held_out_logits, mean_losses, train_plain
 from sknoisy.training.halves import Halves
@@ -45,11 +46,17 @@ class Relabeling:
 
 
 def is_wide(data) -> bool:
-    """Return whether X is a table of as many columns as rows: a linear layer can fit any labels.
+    """Return whether X is a table of so many columns that a linear layer can fit any labels.
 
-    Narrower ones are memorized later than they are learned. On none of 30 was it worth the time.
+    Such as two rows a column can have: T. M. Cover, "Geometrical and Statistical Properties of
+    Systems of Linear Inequalities", 1965. Narrower tables are memorized later than they are
+    learned: on none of 25 was it worth the time.
     """
-    return len(data.X.shape) == 2 and data.X.shape[1] >= len(data.labels)
+    if len(data.X.shape) != 2:
+        return False
+    is_sparse = hasattr(data.X, "toarray")
+    n_columns = len(occurring_columns(data.X)) if is_sparse else data.X.shape[1]
+    return 2 * n_columns >= len(data.labels)
 
 
 def try_relabeling(
