@@ -3,7 +3,7 @@
 import multiprocessing
 import traceback
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from random import Random
 from time import sleep
 from unittest import mock
@@ -14,6 +14,7 @@ import torch.distributed as dist
 from sklearn.datasets import load_digits
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
+from told import HELPS, told
 from torch import nn
 from toy import ToyClassifier
 
@@ -52,7 +53,7 @@ def data(n=403):
     return X, symmetric_noise(true, 0.3, random_state=0), true
 
 
-def fitted(method, n=403, weighted=False, trusted=None, unlabeled=False, **params):
+def fitted(method, n=403, weighted=False, trusted=None, unlabeled=False, judged=False, **params):
     """Return an estimator, fitted."""
     X, y, true = data(n)
     arguments = {}
@@ -66,7 +67,8 @@ def fitted(method, n=403, weighted=False, trusted=None, unlabeled=False, **param
     if unlabeled:
         arguments["unlabeled_X"] = data(n + 60)[0][n:]
     params = {"module": Double, "lr": 0.01, "max_epochs": 6, "evidence": False} | params
-    with warnings.catch_warnings(action="ignore"):
+    of_evidence = told(HELPS) if judged else nullcontext()
+    with warnings.catch_warnings(action="ignore"), of_evidence:
         return method(random_state=0, **params).fit(X, y, **arguments)
 
 
@@ -109,6 +111,10 @@ CASES = {
         ALRClassifier,
         {"batch_size": -1, "optimizer": torch.optim.LBFGS, "lr": 0.1, "warmup_epochs": 1},
     ),
+    "alr judged": (
+        ALRClassifier,
+        {"evidence": True, "max_epochs": 6, "judged": True, "n": 121, "weighted": True},
+    ),
     "another method": (ToyClassifier, {"evidence": True, "max_epochs": 8, "warmup_epochs": 2}),
     "mix": (SyntheticMixClassifier, MIX),
     "mix all, last batch of 3": (
@@ -148,6 +154,7 @@ def case(name, **changes):
 
 
 SHARED = (
+    "alr judged",
     "alr weighted evidence",
     "alr last batch of 3",
     "another method",

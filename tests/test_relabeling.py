@@ -1,5 +1,6 @@
 """Labels that held-out predictions judge, where correcting them by a method would harm."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from conftest import METHODS
 from sklearn.datasets import make_blobs
+from told import HARMS, HELPS, told
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier
 from sknoisy.noise import symmetric_noise
@@ -19,7 +21,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:No trusted rows", "ignore:target_momentum"),
 ]
 CALM = {"max_epochs": 5, "batch_size": 32, "lr": 0.003, "module__hidden": 64, "random_state": 0}
-HELPS, HARMS = (0.1, 0.01), (-0.1, 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +30,9 @@ def data():
 
 
 @pytest.fixture
-def tell(monkeypatch):
-    """Lets evidence say that correcting harms, and what judging labels by held-out rows does."""
-    compare = cross_fit.compare
-
-    def say(first, both):
-        harms = {"is_corrected": False, "gain": -0.1, "gain_error": 0.01}
-        monkeypatch.setattr(cross_fit, "compare", lambda *a: replace(compare(*a), **harms))
-        monkeypatch.setattr(relabeling, "paired", lambda *a: first)
-        monkeypatch.setattr(relabeling, "gains", lambda *a: (None, None, both))
-
-    return say
+def tell():
+    with ExitStack() as stack:
+        yield lambda *gains: stack.enter_context(told(*gains))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -61,12 +54,18 @@ def test_the_last_network_is_trained_on_judged_labels_where_that_helps(method, d
 
 
 @pytest.mark.parametrize(
-    ("first", "both", "nets"), [(HARMS, None, 1), (HELPS, HARMS, 2), (HELPS, (0.1, 0.06), 2)]
+    ("gains", "nets"),
+    [
+        ([HARMS], 1),
+        ([HELPS, HARMS], 2),
+        ([HELPS, (0.1, 0.06)], 2),
+        ([HELPS, HELPS, HARMS], 2),
+    ],
 )
 def test_labels_are_left_as_given_where_it_does_not_tell_apart(
-    first, both, nets, data, tell, monkeypatch
+    gains, nets, data, tell, monkeypatch
 ):
-    tell(first, both)
+    tell(*gains)
     X, y, _ = data
     judged, judge = [], relabeling._judge_fold
     monkeypatch.setattr(relabeling, "_judge_fold", lambda *a: judged.append(1) or judge(*a))
@@ -100,8 +99,8 @@ def test_a_fold_is_judged_by_its_own_labels_alone_and_each_row_by_others(data, t
     assert folds == [1, 0]
 
 
-def test_trusted_rows_keep_their_label(data, tell):
-    tell(HELPS, HELPS)
+def test_trusted_rows_keep_their_label_and_need_not_tell(data, tell):
+    tell(HELPS, HELPS, (-0.02, 0.025))
     X, y, true = data
     trusted = np.arange(200) < 60
     clf = MetaLabelNetClassifier(**CALM).fit(X, np.where(trusted, true, y), trusted=trusted)

@@ -143,10 +143,10 @@ def gather_evidence(
         if found is not None:
             gain = {"relabeling_gain": found.gain, "relabeling_gain_error": found.gain_error}
             evidence = replace(evidence, **gain)
-        if evidence.is_relabeled:
+        if found is not None and found.helps:
             chosen = found.model
             told = recipe.ranks.first(told_by(chosen, weights))
-            chose = {"is_corrected": False, "plain_epochs": found.epochs}
+            chose = {"is_relabeled": True, "is_corrected": False, "plain_epochs": found.epochs}
             evidence = replace(evidence, **chose, **told)
     joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row

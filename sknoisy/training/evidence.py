@@ -68,12 +68,13 @@ class Evidence:
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
     relabeling_gain, relabeling_gain_error : float
-        By how much likelier, in nats, a held-out label becomes by plain training on labels that
+        By how much likelier, in nats, a held-out given label is by plain training on labels that
         held-out predictions have judged, than by what was decided before, and the standard error.
         Tried for tables of a column for every two rows, unless correcting helps by two of its
         errors; else, and in files of earlier versions, nan.
     is_relabeled : bool
-        Whether the network was trained on such labels: that gain is above two standard errors.
+        Whether the network was trained on such labels: that gain is above two standard errors, and
+        trusted rows, pooled with it, do not tell by one that it harms.
         `plain_epochs`, `temperature`, `proba` and all that rests on them are then of this training.
     above_chance, above_chance_error : float
         Mean probability that out-of-sample predictions give to the given label, minus what they
@@ -105,6 +106,7 @@ class Evidence:
     above_chance_error: float = np.nan
     relabeling_gain: float = np.nan
     relabeling_gain_error: float = np.nan
+    is_relabeled: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -114,17 +116,12 @@ class Evidence:
     @property
     def clearly_helps(self) -> bool:
         """Whether correcting labels makes held-out ones likelier, by two standard errors."""
-        return self.gain > TOLD_APART * self.gain_error
-
-    @property
-    def is_relabeled(self) -> bool:
-        """Whether the network was trained on labels that held-out predictions have judged."""
-        return self.relabeling_gain > TOLD_APART * self.relabeling_gain_error
+        return told_apart((self.gain, self.gain_error))
 
     @property
     def tells_nothing(self) -> bool:
         """Whether predictions cannot be told from chance: not by two standard errors."""
-        return self.above_chance <= TOLD_APART * self.above_chance_error
+        return not told_apart((self.above_chance, self.above_chance_error))
 
     @property
     def noise_rate(self) -> float:
@@ -289,6 +286,11 @@ def gains(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple:
     of_given = likelihood_gain(model, other, weights)
     of_trusted = _trusted_gain(model, other)
     return of_given, of_trusted, _pooled(of_given, of_trusted)
+
+
+def told_apart(gain: tuple[float, float]) -> bool:
+    """Return whether a gain is above two standard errors."""
+    return gain[0] > TOLD_APART * gain[1]
 
 
 def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tuple[float, float]:

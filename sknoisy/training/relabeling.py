@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sknoisy.networks.sparse_linear import occurring_columns
-from sknoisy.training.evidence import gains, paired
+from sknoisy.training.evidence import gains, paired, told_apart
 from sknoisy.training.fold_nets import held_out_logits, mean_losses, train_plain
 from sknoisy.training.halves import Halves
 from sknoisy.training.noise_model import NoiseModel, chunks, fit_noise_model
@@ -37,18 +37,22 @@ class Relabeling:
         Of the networks, where both folds were tried.
     epochs : int
         How long they were trained.
+    helps : bool
+        Whether that gain is above two standard errors, and trusted rows, pooled with it, do not
+        tell by one that it harms: they are too few to tell much, and more must not hurt.
     """
 
     gain: float
     gain_error: float
     model: NoiseModel | None = None
     epochs: int = 0
+    helps: bool = False
 
 
 def is_wide(data) -> bool:
     """Return whether X is a table of so many columns that a linear layer can fit any labels.
 
-    Such as two rows a column can have: T. M. Cover, "Geometrical and Statistical Properties of
+    Of up to two rows a column it can: T. M. Cover, "Geometrical and Statistical Properties of
     Systems of Linear Inequalities", 1965. Narrower tables are memorized later than they are
     learned: on none of 25 was it worth the time.
     """
@@ -96,8 +100,9 @@ def try_relabeling(
     model = model_of(nets, data.given_prior)
     if model is None:
         return None
-    *_, gain = recipe.ranks.first(gains(model, other, weights))
-    return Relabeling(*gain, model, len(mean_losses(nets)))
+    gain, _, pooled = recipe.ranks.first(gains(model, other, weights))
+    helps = told_apart(gain) and pooled[0] >= -pooled[1]
+    return Relabeling(*gain, model, len(mean_losses(nets)), helps)
 
 
 def _judge_fold(recipe, data, halves, k, weights):
