@@ -139,14 +139,15 @@ def gather_evidence(
     del model, corrected  # the logits of one are as large as the table of soft labels
     fewest = min((weights[rows] > 0).sum() for rows in halves.held_out)
     if is_wide(data) and fewest >= FEWEST_ROWS and not evidence.clearly_helps:
-        found = try_relabeling(recipe, data, halves, weights, chosen, model_of)
+        epochs = len(losses[0])  # after which held-out labels told plain networks nothing more
+        found = try_relabeling(recipe, data, halves, weights, chosen, model_of, epochs)
         if found is not None:
             gain = {"relabeling_gain": found.gain, "relabeling_gain_error": found.gain_error}
             evidence = replace(evidence, **gain)
         if found is not None and found.helps:
             chosen = found.model
             told = recipe.ranks.first(told_by(chosen, weights))
-            chose = {"is_relabeled": True, "is_corrected": False, "plain_epochs": found.epochs}
+            chose = {"is_relabeled": True, "is_corrected": False, "plain_epochs": epochs}
             evidence = replace(evidence, **chose, **told)
     joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row

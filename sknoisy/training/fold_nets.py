@@ -88,32 +88,39 @@ def _split(held_out, rows, dataset, y=None):
     return Subset(dataset, rows), Subset(dataset, held_out)
 
 
-def train_plain(recipe, data, held_out, seed, labels, *, rows=None, keeps_last=False):
+def train_plain(recipe, data, held_out, seed, labels, *, rows=None):
     """Return a net trained on all rows but `held_out`, or on those of `rows`, at its best epoch.
 
-    Or at its last one. `labels` is `GivenLabels`, which writes none.
+    `labels` is `GivenLabels`, which writes none.
     """
+    keep = KeepBest(patience_of(recipe), recipe.longest_warmup)
+    split = partial(_split, held_out, rows)
+    net = _train(recipe, data, split, seed, labels, recipe.longest, [("sknoisy_keep", keep)])
+    keep = dict(net.callbacks_)["sknoisy_keep"]
+    net.states_, (net.later_state_, _) = keep.states_
+    del keep.states_, net.optimizer_  # which has the weights of the last epoch
+    lend_state(net, net.states_[0])
+    return net
+
+
+def train_for(recipe, data, held_out, seed, labels, *, epochs):
+    """Return a net trained on all rows but `held_out` for so many epochs, by such `labels`."""
+    return _train(recipe, data, partial(_split, held_out, None), seed, labels, epochs, [])
+
+
+def _train(recipe, data, split, seed, labels, max_epochs, callbacks):
     with seeded(seed, recipe.device):
         net = recipe.search_net(
             recipe.criterion(data, is_written=False),
-            [
-                ("sknoisy_keep", KeepBest(patience_of(recipe), recipe.longest_warmup)),
-                *recipe.augment(),
-                *labels.with_companions(),
-            ],
-            max_epochs=recipe.longest,
-            train_split=partial(_split, held_out, rows),
+            [*callbacks, *recipe.augment(), *labels.with_companions()],
+            max_epochs=max_epochs,
+            train_split=split,
             seed=seed,
         )
         net.fit(data.X, np.arange(data.X.shape[0]))
     if net.interrupted_:  # nothing is fitted yet that could be kept
         raise KeyboardInterrupt
     net.criterion_.forget()
-    keep = dict(net.callbacks_)["sknoisy_keep"]
-    net.states_, (net.later_state_, _) = keep.states_
-    del keep.states_, net.optimizer_  # which has the weights of the last epoch
-    if not keeps_last:
-        lend_state(net, net.states_[0])
     return net
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from sknoisy.networks.sparse_linear import occurring_columns
 from sknoisy.training.evidence import gains, paired, told_apart
-from sknoisy.training.fold_nets import held_out_logits, mean_losses, train_plain
+from sknoisy.training.fold_nets import held_out_logits, train_for, train_plain
 from sknoisy.training.halves import Halves
 from sknoisy.training.noise_model import NoiseModel, chunks, fit_noise_model
 from sknoisy.training.recipe import table_dtype
@@ -35,8 +35,6 @@ class Relabeling:
         standard error; of one fold alone where that shows no gain.
     model : NoiseModel or None
         Of the networks, where both folds were tried.
-    epochs : int
-        How long they were trained.
     helps : bool
         Whether that gain is above two standard errors, and trusted rows, pooled with it, do not
         tell by one that it harms: they are too few to tell much, and more must not hurt.
@@ -45,7 +43,6 @@ class Relabeling:
     gain: float
     gain_error: float
     model: NoiseModel | None = None
-    epochs: int = 0
     helps: bool = False
 
 
@@ -64,7 +61,13 @@ def is_wide(data) -> bool:
 
 
 def try_relabeling(
-    recipe, data, halves: Halves, weights: Tensor, other: NoiseModel, model_of: Callable
+    recipe,
+    data,
+    halves: Halves,
+    weights: Tensor,
+    other: NoiseModel,
+    model_of: Callable,
+    epochs: int,
 ) -> Relabeling | None:
     """Train on judged labels, fold by fold, as long as held-out labels gain; None if it diverged.
 
@@ -80,15 +83,17 @@ def try_relabeling(
         Of networks that were trained on the given labels, or by the method.
     model_of : callable
         Returns the noise model of two networks; None where they diverged.
+    epochs : int
+        How long to train. Such labels are not memorized: longer does no harm.
     """
     nets = []
     for k, (held_out, seed) in enumerate(zip(halves.held_out, halves.seeds, strict=True)):
         judged = _judge_fold(recipe, data, halves, 1 - k, weights)
         if judged is None:
             return None
-        # Such labels are not memorized: the last epoch is no worse, and confidence has settled.
-        train = partial(train_plain, recipe, replace(data, label_proba=judged), keeps_last=True)
-        nets.append(train(held_out, seed, GivenLabels()))
+        judged = replace(data, label_proba=judged)
+        nets.append(train_for(recipe, judged, held_out, seed, GivenLabels(), epochs=epochs))
+        del judged
         if k == 0:
             rows, model = _model_of_rows(recipe, data, [held_out], nets, weights)
             if model is None:
@@ -102,7 +107,7 @@ def try_relabeling(
         return None
     gain, _, pooled = recipe.ranks.first(gains(model, other, weights))
     helps = told_apart(gain) and pooled[0] >= -pooled[1]
-    return Relabeling(*gain, model, len(mean_losses(nets)), helps)
+    return Relabeling(*gain, model, helps)
 
 
 def _judge_fold(recipe, data, halves, k, weights):
