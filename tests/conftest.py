@@ -1,11 +1,14 @@
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.datasets import make_classification
 from threadpoolctl import threadpool_limits
 from toy import ToyClassifier
@@ -41,16 +44,27 @@ def method(request):
     return request.param
 
 
-@pytest.fixture
-def few_epochs(monkeypatch):
-    """Let no fit take more than 8 epochs: that a script runs is tested, not what it prints."""
+@contextmanager
+def limited_epochs(most=4):
+    """Let no fit take more epochs: that a script runs is tested, not what it prints.
+
+    Searches stay in this process: in others the limit would not hold. Of fewer than 4 epochs no
+    evidence is gathered.
+    """
     of = recipe.NetRecipe.of
 
     def short(*args, **kwargs):
         found = of(*args, **kwargs)
-        return replace(found, max_epochs=min(found.max_epochs, 8), refinement=None)
+        return replace(found, max_epochs=min(found.max_epochs, most), refinement=None)
 
-    monkeypatch.setattr(recipe.NetRecipe, "of", short)
+    with parallel_config("sequential"), mock.patch.object(recipe.NetRecipe, "of", short):
+        yield
+
+
+@pytest.fixture
+def few_epochs():
+    with limited_epochs():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import limited_epochs
 
 import sknoisy
 
@@ -19,6 +20,7 @@ DOCS = ROOT / "docs"
 MADE = ("_build", "auto_examples", "generated")  # by a build
 SOURCES = sorted(p for p in DOCS.rglob("*.md") if not {*MADE} & {*p.parts})
 PAGES = [page for page in SOURCES if page.parent.name != "api"]  # there docstrings' examples run
+EPOCHS = {"weights": 8}  # of fewer, nothing can be told there
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FOUND = pkgutil.walk_packages(sknoisy.__path__, "sknoisy.")
 MODULES = [importlib.import_module(found.name) for found in FOUND]
@@ -34,7 +36,6 @@ def snippets(page):
 
 @pytest.mark.slow
 @pytest.mark.evidence
-@pytest.mark.usefixtures("few_epochs")
 @pytest.mark.filterwarnings(
     "ignore:Labels were left as given",  # small networks may be told so
     "ignore:Training ended with epoch",
@@ -45,7 +46,8 @@ def snippets(page):
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # they write files
     monkeypatch.setenv("MPLBACKEND", "agg")
-    exec(compile("\n".join(snippets(page)), str(page), "exec"), {"__name__": "page"})
+    with limited_epochs(EPOCHS.get(name_of(page), 4)):
+        exec(compile("\n".join(snippets(page)), str(page), "exec"), {"__name__": "page"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

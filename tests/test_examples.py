@@ -2,11 +2,11 @@ import runpy
 from pathlib import Path
 
 import pytest
+from conftest import limited_epochs
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.evidence,
-    pytest.mark.usefixtures("few_epochs"),
     pytest.mark.filterwarnings("ignore:Labels were left as given"),  # few rows may tell so
     pytest.mark.filterwarnings("ignore:target_momentum"),  # few epochs do
 ]
@@ -18,6 +18,7 @@ EXAMPLES = sorted(
     if path.stem not in SPAWN
 )
 NEED_DATA = {"cifar10n"}
+EPOCHS = {"search_by_trusted_rows": 8}  # it searches warmup_epochs
 
 
 def run(path):
@@ -38,7 +39,8 @@ def test_example_runs(path, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # pictures are written where an example runs
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr("sys.argv", [str(path)])
-    run(path)
+    with limited_epochs(EPOCHS.get(path.stem, 4)):
+        run(path)
     assert capsys.readouterr().out
 
 

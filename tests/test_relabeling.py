@@ -35,6 +35,7 @@ def tell():
         yield lambda *gains: stack.enter_context(told(*gains))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_last_network_is_trained_on_judged_labels_where_that_helps(method, data, tell):
     tell(HELPS, HELPS)
@@ -53,6 +54,7 @@ def test_the_last_network_is_trained_on_judged_labels_where_that_helps(method, d
     assert "judged by held-out predictions" in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gains", "nets"),
     [
@@ -118,6 +120,7 @@ def test_rows_without_a_vote_get_none_and_soft_labels_all_the_same(data, tell):
     np.testing.assert_allclose(clf.soft_labels_.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ALRClassifier, MetaLabelNetClassifier])
 def test_a_resumed_fit_and_a_file_know_it(method, data, tell, tmp_path, monkeypatch):
     pytest.importorskip("safetensors", reason="save and load need safetensors")

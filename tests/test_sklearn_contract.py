@@ -116,7 +116,7 @@ import numpy as np, torch, sknoisy
 from sklearn.utils.estimator_checks import check_estimator
 torch.set_num_threads(1)
 # So short a fit is less accurate than check_classifiers_train asks.
-short = sknoisy.SyntheticMixClassifier(max_epochs=15, module__hidden=32, evidence=False)
+short = sknoisy.SyntheticMixClassifier(max_epochs=4, module__hidden=32, evidence=False)
 results = check_estimator(short, on_fail=None)
 bad = [r["check_name"] for r in results if r["status"] in ("failed", "xfail")]
 apart = ("classifiers_train", "weight_equivalence", "sample_order")  # the last: in float32
