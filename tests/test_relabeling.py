@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import METHODS
 from sklearn.datasets import make_blobs
+from skorch.dataset import ValidSplit
 from told import HARMS, HELPS, told
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier
@@ -44,14 +45,14 @@ def test_the_last_network_is_trained_on_judged_labels_where_that_helps(method, d
     found = clf.evidence_
     assert found.is_relabeled
     assert not found.is_corrected
-    assert clf.n_iter_ == found.plain_epochs
-    judged = found.proba * found.transition[:, y].T
+    assert clf.n_iter_ == found.judged_epochs
+    judged = found.proba * found.label_transition[:, y].T
     judged /= judged.sum(axis=1, keepdims=True)
     if method.__name__ != "ToyClassifier":
         np.testing.assert_allclose(clf.soft_labels_, judged, atol=1e-5)
     assert (clf.soft_labels_.argmax(1) == true).mean() > 0.85  # 0.7 of the given ones
     assert "+0.100 +- 0.010" in str(found)
-    assert "judged by held-out predictions" in str(found)
+    assert "judged by networks that had not seen them" in str(found)
 
 
 @pytest.mark.slow
@@ -156,6 +157,39 @@ def test_posteriors_of_extremes():
     torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
     none = posterior(proba, transition, torch.zeros(3, 3))
     assert (none == 0).all()
+
+
+def test_votes_are_judged_as_distributions(data, tell):
+    tell(HELPS, HELPS)
+    X, _, true = data
+    rng = np.random.default_rng(0)
+    votes = np.where(rng.random((200, 5)) < 0.5, rng.integers(3, size=(200, 5)), true[:, None])
+    counts = (votes[:, :, None] == np.arange(3)).sum(axis=1)
+    clf = ALRClassifier(**CALM).fit(X, label_proba=counts)
+    proba, matrix = clf.evidence_.proba, clf.evidence_.label_transition
+    # Of each vote by itself, as the noise model was fitted and judged.
+    posteriors = proba[:, :, None] * matrix / (proba @ matrix)[:, None, :]  # row, class, vote
+    expected = (posteriors * (counts / 5)[:, None, :]).sum(axis=2)
+    np.testing.assert_allclose(clf.soft_labels_, expected, atol=1e-5)
+    assert abs(matrix.diagonal().mean() - (votes == true[:, None]).mean()) < 0.12
+
+
+def test_it_is_not_tried_where_a_user_holds_rows_out(data, tell, monkeypatch):
+    tell(HELPS, HELPS)
+    X, y, _ = data
+    monkeypatch.setattr(cross_fit, "try_relabeling", lambda *a: pytest.fail("tried"))
+    with pytest.warns(UserWarning, match="Labels were left as given"):
+        ALRClassifier(**CALM, train_split=ValidSplit(5)).fit(X, y)
+
+
+def test_a_veto_of_trusted_rows_is_told(data, tell):
+    tell(HELPS, HELPS, HARMS)
+    X, y, true = data
+    trusted = np.arange(200) < 60
+    y = np.where(trusted, true, y)
+    with pytest.warns(UserWarning, match="Labels were left as given"):
+        clf = MetaLabelNetClassifier(**CALM).fit(X, y, trusted=trusted)
+    assert "trusted rows contradict judging them" in str(clf.evidence_)
 
 
 def test_narrow_tables_are_not_tried(data, tell, monkeypatch):

@@ -102,10 +102,11 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
         Whether to gather out-of-sample evidence first, which about doubles the time of a fit: two
         networks, each trained on half of the rows, predict the other half. It decides whether
         correcting labels helps: else the network is trained on the given labels alone, for the
-        epochs that foretell held-out labels best. It finds the warm-up where that is searched for,
-        calibrates `predict_proba`, and lets `label_issues` rest on probabilities that have not
-        seen the labels. False is the method as published, as are fits of fewer than 50 rows,
-        without trusted ones, or 4 epochs. Found: `evidence_`.
+        epochs that foretell held-out labels best; or, of wide tables, on labels that networks
+        which have not seen them have judged, if that helps. It finds the warm-up where that is
+        searched for, calibrates `predict_proba`, and lets `label_issues` rest on probabilities
+        that have not seen the labels. False is the method as published, as are fits of fewer than
+        50 rows, without trusted ones, or 4 epochs. Found: `evidence_`.
     calibrate : bool, default=True
         Whether `predict_proba` is calibrated by the evidence: its logits are divided by the
         temperature found. Predictions stay the same. Read when predicting.

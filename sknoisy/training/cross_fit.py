@@ -64,7 +64,8 @@ def plan_fit(
         labels = make_labels(search)
     if evidence is None or evidence.is_corrected:
         return labels, search.max_epochs, evidence
-    return labels.without_correction(evidence.plain_epochs), evidence.plain_epochs, evidence
+    epochs = evidence.judged_epochs or evidence.plain_epochs
+    return labels.without_correction(epochs), epochs, evidence
 
 
 def gather_evidence(
@@ -137,8 +138,10 @@ def gather_evidence(
     )
     chosen = corrected if evidence.is_corrected else model
     del model, corrected  # the logits of one are as large as the table of soft labels
+    del nets, net, corrected_nets
     fewest = min((weights[rows] > 0).sum() for rows in halves.held_out)
-    if is_wide(data) and fewest >= FEWEST_ROWS and not evidence.clearly_helps:
+    # What a user holds out to judge a fit must not shape the labels that it is trained on.
+    if is_wide(data) and fewest >= FEWEST_ROWS and search.train_split is None:
         epochs = len(losses[0])  # after which held-out labels told plain networks nothing more
         found = try_relabeling(recipe, data, halves, weights, chosen, model_of, epochs)
         if found is not None:
@@ -147,7 +150,7 @@ def gather_evidence(
         if found is not None and found.helps:
             chosen = found.model
             told = recipe.ranks.first(told_by(chosen, weights))
-            chose = {"is_relabeled": True, "is_corrected": False, "plain_epochs": epochs}
+            chose = {"is_relabeled": True, "is_corrected": False, "judged_epochs": epochs}
             evidence = replace(evidence, **chose, **told)
     joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row

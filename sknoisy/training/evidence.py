@@ -47,7 +47,8 @@ class Evidence:
     trusted_gain, trusted_gain_error : float
         The same for the labels of trusted rows, which need no noise model; nan below two of them.
     is_corrected : bool
-        Whether labels were corrected: the gain is at least minus one standard error.
+        Whether labels were corrected: the gain is at least minus one standard error, and labels
+        were not judged out of sample instead, see `is_relabeled`.
     temperature : float
         What logits are divided by, for calibrated probabilities.
     log_loss_before, log_loss_after : float
@@ -67,15 +68,20 @@ class Evidence:
         precision of the network; of trusted rows that label.
     losses_plain, losses_corrected : ndarray of shape (n_epochs,)
         Cross-entropy of held-out labels after each epoch, in nats, mean of the folds.
+    label_transition : ndarray of shape (n_classes, n_classes) or None
+        The noise model's own matrix, of labels as they were given: distributions with
+        `label_proba`, and no trusted ones. None in files of earlier versions.
     relabeling_gain, relabeling_gain_error : float
         By how much likelier, in nats, a held-out given label is by plain training on labels that
         held-out predictions have judged, than by what was decided before, and the standard error.
-        Tried for tables of a column for every two rows, unless correcting helps by two of its
-        errors; else, and in files of earlier versions, nan.
+        Of one fold alone where that shows no gain. Tried for tables of a column for every two rows,
+        without a `train_split`; else, and in files of earlier versions, nan.
     is_relabeled : bool
         Whether the network was trained on such labels: that gain is above two standard errors, and
-        trusted rows, pooled with it, do not tell by one that it harms.
-        `plain_epochs`, `temperature`, `proba` and all that rests on them are then of this training.
+        trusted rows, pooled with it, do not tell by one that it harms. `temperature`, `log_loss_*`,
+        `proba` and all that rests on them are then of this training.
+    judged_epochs : int
+        How long it was trained on them; 0 otherwise.
     above_chance, above_chance_error : float
         Mean probability that out-of-sample predictions give to the given label, minus what they
         would give to labels drawn at random by their frequencies, and its standard error; nan in
@@ -107,16 +113,13 @@ class Evidence:
     relabeling_gain: float = np.nan
     relabeling_gain_error: float = np.nan
     is_relabeled: bool = False
+    judged_epochs: int = 0
+    label_transition: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
         """Number of rows that were held out, each once."""
         return int(self.is_held_out.sum())
-
-    @property
-    def clearly_helps(self) -> bool:
-        """Whether correcting labels makes held-out ones likelier, by two standard errors."""
-        return told_apart((self.gain, self.gain_error))
 
     @property
     def tells_nothing(self) -> bool:
@@ -144,7 +147,7 @@ class Evidence:
 
     def judge(self, data):
         """Return training data with p(class | held-out prediction, given label) as labels."""
-        proba, transition = torch.from_numpy(self.proba), torch.from_numpy(self.transition)
+        proba, transition = torch.from_numpy(self.proba), torch.from_numpy(self.label_transition)
         return replace(data, label_proba=posterior(proba, transition, data.given))
 
     def state_dict(self) -> dict:
@@ -165,9 +168,12 @@ class Evidence:
         relabeling = []
         if np.isfinite(self.relabeling_gain):
             told = f"{self.relabeling_gain:+.3f} +- {self.relabeling_gain_error:.3f}"
-            relabeling = [("gain of judging them by held-out rows", told)]
+            relabeling = [("gain of judging labels out of sample", told)]
         if self.is_relabeled:
-            decision = "labels were judged by held-out predictions"
+            decision = "labels were judged by networks that had not seen them"
+            relabeling.append(("epochs on judged labels", f"{self.judged_epochs}"))
+        elif told_apart((self.relabeling_gain, self.relabeling_gain_error)):
+            decision += "; trusted rows contradict judging them"
         trusted = []
         if np.isfinite(self.trusted_gain):
             trusted = [
@@ -250,6 +256,7 @@ def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
         "log_loss_before": paired(log_loss, weights)[0],
         "log_loss_after": -paired(chosen.log_likelihood, weights)[0],
         "joint": chosen.joint.numpy(),
+        "label_transition": chosen.transition.numpy(),
         "above_chance": above_chance[0],
         "above_chance_error": above_chance[1],
     }

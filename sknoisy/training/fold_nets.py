@@ -105,7 +105,9 @@ def train_plain(recipe, data, held_out, seed, labels, *, rows=None):
 
 def train_for(recipe, data, held_out, seed, labels, *, epochs):
     """Return a net trained on all rows but `held_out` for so many epochs, by such `labels`."""
-    return _train(recipe, data, partial(_split, held_out, None), seed, labels, epochs, [])
+    net = _train(recipe, data, partial(_split, held_out, None), seed, labels, epochs, [])
+    del net.optimizer_
+    return net
 
 
 def _train(recipe, data, split, seed, labels, max_epochs, callbacks):

@@ -40,10 +40,12 @@ def warn_of_outcome(net, evidence, classes) -> None:
         return
     lost = net.criterion_.lost_classes()
     if lost:
+        is_relabeled = evidence is not None and evidence.is_relabeled
+        out = "class_weight='balanced' or a longer warmup_epochs"
         warn(
             f"soft_labels_ keep no row of {listed(classes[lost])} in y: predictions corrected all"
-            " labels of such a class. If they are rare and not wrong, pass class_weight='balanced'"
-            " or a longer warmup_epochs."
+            " labels of such a class. If they are rare and not wrong, pass"
+            f" {'evidence=False' if is_relabeled else out}."
         )
 
 

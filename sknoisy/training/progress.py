@@ -84,9 +84,10 @@ class FitClock(Callback):
     def on_train_end(self, net, **kwargs):
         """Print what evidence's nets took; the net of the fit has its own table."""
         if self.verbose and self.has_evidence and net.is_auxiliary:
-            # More than four where labels are judged by held-out rows.
-            of_all = f" of {NETS_OF_EVIDENCE}" if self.n_nets <= NETS_OF_EVIDENCE else ""
+            more = self.n_nets - NETS_OF_EVIDENCE
+            name = f"network {self.n_nets} of {NETS_OF_EVIDENCE}"
+            if more > 0:
+                name = f"network {more} to judge labels out of sample"
             print(
-                f"evidence: network {self.n_nets}{of_all}, {len(net.history)} epochs,"
-                f" {perf_counter() - self.begun:.1f} s"
+                f"evidence: {name}, {len(net.history)} epochs, {perf_counter() - self.begun:.1f} s"
             )

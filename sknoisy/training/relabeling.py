@@ -1,4 +1,4 @@
-"""Labels judged by networks that have not seen them, for where correcting does not clearly help.
+"""Labels judged by networks that have not seen them, for what is memorized at once.
 
 A network that memorizes what it is given at once, as of text with as many words as rows, confirms
 it, whatever a method makes of its predictions. One that was not trained on a row does not: each
