@@ -19,7 +19,7 @@ class CrowdLabels:
     - ``"shares"``: the fraction of a row's votes for each class.
     - ``"dawid_skene"``: the model of Dawid and Skene, of annotators that err by confusion matrices,
       as crowd-kit fits it (``pip install 'sknoisy[crowd]'``). Annotators that vote for one class
-      alone tell it nothing.
+      alone tell it nothing: where most votes are theirs, shares are taken, with a warning.
     - a fitted estimator of this library, or a Pipeline or search that ends in one: its
       out-of-sample probabilities, ``evidence_.proba``, are the prior, and annotators' confusion
       matrices and how often they vote for rows of each class are estimated by EM (Raykar et al.).

@@ -4,11 +4,15 @@ import warnings
 
 import numpy as np
 
+from sknoisy.crowd.equations import vote_shares
 from sknoisy.user_warnings import warn
 
 
 def dawid_skene(votes) -> np.ndarray:
     """Return p(class | votes), (n, C), NaN in rows without votes; classes without votes are 0.
+
+    Shares of votes where most votes tell the model nothing, with a warning: it would believe one
+    class of all rows.
 
     A. P. Dawid, A. M. Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM
     Algorithm", Applied Statistics 28, 1979.
@@ -20,7 +24,8 @@ def dawid_skene(votes) -> np.ndarray:
         raise ImportError(
             "by='dawid_skene' needs crowd-kit and pandas: pip install 'sknoisy[crowd]'."
         ) from error
-    _warn_of_one_class(votes)
+    if _is_blind(votes):
+        return vote_shares(votes)
     triples = pd.DataFrame({"task": votes.rows, "worker": votes.annotators, "label": votes.labels})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crowd-kit meets what pandas will change
@@ -32,14 +37,17 @@ def dawid_skene(votes) -> np.ndarray:
     return proba
 
 
-def _warn_of_one_class(votes):
-    """Warn if most votes are by annotators that vote for one class alone: the model is blind."""
+def _is_blind(votes) -> bool:
+    """Return whether most votes are by annotators that vote for one class alone, with a warning."""
     is_used = np.zeros((votes.n_annotators, votes.n_classes), dtype=bool)
     is_used[votes.annotators, votes.labels] = True
     share = (is_used.sum(axis=1) == 1)[votes.annotators].mean()
-    if share > 0.5 and votes.n_classes > 1:
+    is_blind = share > 0.5 and votes.n_classes > 1
+    if is_blind:
         warn(
             f"{share:.0%} of the votes are by annotators that vote for one class alone, as those of"
             " labelling functions. To Dawid-Skene, which learns from what annotators vote and not"
-            " from when they abstain, these tell nothing; use by='shares', or a fitted estimator."
+            " from when they abstain, these tell nothing: shares of votes are taken instead. Use"
+            " by='shares', or a fitted estimator."
         )
+    return is_blind
