@@ -11,7 +11,8 @@ under plain cross-entropy, and that stopped early:
   all are for one class, and labels alike throughout are predicted for all test rows;
 - cleanlab: consensus labels of `get_label_quality_multiannotator`, with 5-fold predictions of the
   same network, trained on cleanlab's majority, as its guide has it;
-- shares, Dawid-Skene: ``fit(X, label_proba=CrowdLabels.label_proba(...))``, on all rows; "twice":
+- shares, Dawid-Skene: ``fit(X, label_proba=CrowdLabels.label_proba(...))``, on all rows, where the
+  second is the first on labelling functions that vote for one class alone; "twice":
   then fitted again on the votes joined with the out-of-sample predictions of the first fit;
 - true labels: of the rows with votes; the ceiling.
 
