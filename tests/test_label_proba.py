@@ -73,9 +73,9 @@ def test_no_network_of_a_fit_writes_into_the_table_that_the_next_begins_with(vot
     X, shares, _ = votes
     criterion, seen = NetRecipe.criterion, []
 
-    def spied(recipe, data, *arguments):
+    def spied(recipe, data, *arguments, **options):
         seen.append(data.label_proba)
-        return criterion(recipe, data, *arguments)
+        return criterion(recipe, data, *arguments, **options)
 
     monkeypatch.setattr(NetRecipe, "criterion", spied)
     clf = short(ALRClassifier, module=Float64Net, lr=0.01, warmup_epochs=1, momentum=0.5)

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels, posterior
 
-TOLD_APART = (
-    2.0  # standard errors; with 1 every sixth y that has no relation to X seems to have one
-)
+TOLD_APART = 2.0  # standard errors; with 1 every sixth y seems related to X that is not
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
 
 
