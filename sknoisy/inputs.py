@@ -134,6 +134,13 @@ class TrainingData:
             counts = self.sample_weights.numpy() @ self.label_proba.numpy()
         return torch.from_numpy(counts / counts.sum())
 
+    def write_given(self, table: torch.Tensor) -> None:
+        """Write the labels into a table (n_labels, n_classes) of zeros, as distributions."""
+        if self.label_proba is None:
+            table[torch.arange(len(table)), torch.from_numpy(self.labels)] = 1
+        else:
+            table.copy_(self.label_proba)
+
     def by_name(self) -> dict[str, list]:
         """Return everything, under the names that errors call it by."""
         weights = None if self.weights is None else self.weights.numpy()

@@ -212,21 +212,18 @@ class NetRecipe:
         `room` is for the rows that its callback will append. One that is not written may be the
         `label_proba` of the data itself.
         """
-        labels, given = torch.from_numpy(data.labels), None
+        labels = torch.from_numpy(data.labels)
+        given = None if data.label_proba is None else labels
         shape = len(labels) + room, self.n_classes
         # What a sampler draws twice in a batch, two processes would write at once.
         is_shareable = self.device.type == "cpu" and not self.params.keys() & SAMPLERS
         ranks = self.ranks if is_shareable else ALONE
         dtype = table_dtype(self.module)
         if data.label_proba is not None and not is_written:
-            targets, given = data.label_proba.to(dtype), labels
+            targets = data.label_proba.to(dtype)
         else:
             targets = ranks.zeros(shape, dtype)[: len(labels)]
-            if data.label_proba is None:
-                targets[torch.arange(len(labels)), labels] = 1
-            else:
-                targets.copy_(data.label_proba)
-                given = labels
+            data.write_given(targets)
         of_table = (data.weights, data.class_weights, class_prior)
         of_table = (t if t is None else t.to(targets.dtype) for t in of_table)
         criterion = SoftTargetLoss(targets, *of_table, given=given, is_written=is_written)

@@ -128,10 +128,7 @@ def _judge_fold(recipe, data, halves, k, weights):
 
 
 def _write_judged(judged, data, rows, model):
-    if data.label_proba is None:
-        judged[torch.arange(len(judged)), torch.from_numpy(data.labels)] = 1
-    else:
-        judged.copy_(data.label_proba)
+    data.write_given(judged)
     judged[rows] = model.posterior.to(judged)
 
 
