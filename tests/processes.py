@@ -22,6 +22,7 @@ from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifie
 from sknoisy.noise import symmetric_noise
 from sknoisy.training import LabelCallback, SoftTargetLoss, shared_memory
 from sknoisy.training.ranks import Ranks
+from sknoisy.training.trusted_linear import TrustedLinear
 
 PATIENCE = 120  # seconds that a test waits for an answer
 
@@ -53,7 +54,16 @@ def data(n=403):
     return X, symmetric_noise(true, 0.3, random_state=0), true
 
 
-def fitted(method, n=403, weighted=False, trusted=None, unlabeled=False, judged=False, **params):
+def fitted(
+    method,
+    n=403,
+    weighted=False,
+    trusted=None,
+    unlabeled=False,
+    judged=False,
+    pooled=False,
+    **params,
+):
     """Return an estimator, fitted."""
     X, y, true = data(n)
     arguments = {}
@@ -68,7 +78,8 @@ def fitted(method, n=403, weighted=False, trusted=None, unlabeled=False, judged=
         arguments["unlabeled_X"] = data(n + 60)[0][n:]
     params = {"module": Double, "lr": 0.01, "max_epochs": 6, "evidence": False} | params
     of_evidence = told(HELPS) if judged else nullcontext()
-    with warnings.catch_warnings(action="ignore"), of_evidence:
+    of_linear = mock.patch.object(TrustedLinear, "is_better", True) if pooled else nullcontext()
+    with warnings.catch_warnings(action="ignore"), of_evidence, of_linear:
         return method(random_state=0, **params).fit(X, y, **arguments)
 
 
@@ -131,6 +142,10 @@ CASES = {
         MetaLabelNetClassifier,
         {"evidence": True, "max_epochs": 8, "trusted": "mask"},
     ),
+    "meta pooled": (
+        MetaLabelNetClassifier,
+        {"evidence": True, "max_epochs": 6, "trusted": "mask", "n": 203, "pooled": True},
+    ),
     "meta double backward": (
         MetaLabelNetClassifier,
         META | {"trusted": "mask", "hypergradient": "double-backward", "class_weight": "balanced"},
@@ -161,6 +176,7 @@ SHARED = (
     "mix all, last batch of 3",
     "meta evidence",
     "meta generated",
+    "meta pooled",
     "meta unlabeled, last batch of 3",
 )
 

@@ -390,6 +390,15 @@ def test_known_labels_set_the_temperature_and_the_noise_follows():
     assert fit_noise_model(logits, given).known_log_likelihood is None
 
 
+def test_known_labels_of_one_number_a_class_tell_the_temperature_of_all_rows():
+    logits, classes, _ = drawn(20_000, 2, torch.eye(2).double(), 1.0, first=6.0)
+    assert 0.02 < classes.double().mean() < 0.15
+    rows, known = slice(10_000), torch.arange(10_000, 20_000)
+    few = torch.cat([known[classes[known] == k][:200] for k in range(2)])
+    model = fit_noise_model(logits[rows], classes[rows], None, (logits[few], classes[few]))
+    assert model.temperature == pytest.approx(1.0, rel=0.15)
+
+
 def test_the_temperature_calibrates_and_changes_no_prediction(data):
     X, y, _ = data
     clf = ALRClassifier(**CALM).fit(X, y)

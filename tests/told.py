@@ -19,6 +19,7 @@ def told(first, both=HELPS, pooled=None):
     harms = {"is_corrected": False, "gain": -0.1, "gain_error": 0.01}
     with (
         mock.patch.object(cross_fit, "compare", lambda *a: replace(compare(*a), **harms)),
+        mock.patch.object(cross_fit, "compare_with_linear", return_value=None),
         mock.patch.object(relabeling, "paired", return_value=first),
         mock.patch.object(relabeling, "gains", return_value=(both, None, pooled or both)),
     ):

@@ -26,6 +26,7 @@ from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of, to_proba
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.relabeling import is_wide, keep_trusted, try_relabeling
+from sknoisy.training.trusted_linear import compare_with_linear
 from sknoisy.training.warmup_search import GivenLabels, WarmupSearch, best_epoch
 
 FEWEST_ROWS, FEWEST_EPOCHS = 50, 4  # below it halves say nothing
@@ -137,6 +138,7 @@ def gather_evidence(
         compare(model, corrected, weights, (begins, plain_epochs), losses)
     )
     chosen = corrected if evidence.is_corrected else model
+    temperature = corrected.temperature
     del model, corrected  # the logits of one are as large as the table of soft labels
     del nets, net, corrected_nets
     fewest = min((weights[rows] > 0).sum() for rows in halves.held_out)
@@ -152,6 +154,18 @@ def gather_evidence(
             told = recipe.ranks.first(told_by(chosen, weights))
             chose = {"is_relabeled": True, "is_corrected": False, "judged_epochs": epochs}
             evidence = replace(evidence, **chose, **told)
+    linear = None
+    if halves.trusted is not None and search.train_split is None:
+        linear = compare_with_linear(data.X, halves.trusted, chosen, halves.seeds[0])
+        linear = recipe.ranks.first(linear)
+    if linear is not None:
+        gain = {"linear_gain": linear.gain, "linear_gain_error": linear.gain_error}
+        evidence = replace(evidence, **gain)
+    if linear is not None and linear.is_better:
+        chosen = linear.join(data.X, chosen, weights, recipe.ranks)
+        told = recipe.ranks.first(told_by(chosen, weights))
+        told |= {"is_pooled": True, "is_corrected": True, "is_relabeled": False}
+        evidence = replace(evidence, **told | {"judged_epochs": 0, "temperature": temperature})
     joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row
         joint = joint_of(chosen, torch.from_numpy(data.labels), weights)

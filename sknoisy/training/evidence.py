@@ -12,7 +12,7 @@ import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
-from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels, posterior
+from sknoisy.training.noise_model import NoiseModel, class_shares, log_proba, of_labels, posterior
 
 TOLD_APART = 2.0  # standard errors; with 1 every sixth y seems related to X that is not
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
@@ -46,7 +46,7 @@ class Evidence:
         The same for the labels of trusted rows, which need no noise model; nan below two of them.
     is_corrected : bool
         Whether labels were corrected: the gain is at least minus one standard error, and labels
-        were not judged out of sample instead, see `is_relabeled`.
+        were not judged out of sample instead, see `is_relabeled`; or see `is_pooled`.
     temperature : float
         What logits are divided by, for calibrated probabilities.
     log_loss_before, log_loss_after : float
@@ -80,6 +80,16 @@ class Evidence:
         `proba` and all that rests on them are then of this training.
     judged_epochs : int
         How long it was trained on them; 0 otherwise.
+    linear_gain, linear_gain_error : float
+        By how much likelier, in nats, the label of a trusted row is by a linear model of the
+        trusted rows alone than by networks that saw the given labels as well, and the standard
+        error. Tried for tables of which each class has two trusted rows, without a `train_split`;
+        else, and in files of earlier versions, nan.
+    is_pooled : bool
+        Whether that gain is above two standard errors. Given labels misled the networks then: they
+        were left out, and labels began as the pooled predictions of both. The method corrected
+        them from there on; `temperature` is that of correcting, `log_loss_*`, `proba` and all
+        that rests on them are the pool's.
     above_chance, above_chance_error : float
         Mean probability that out-of-sample predictions give to the given label, minus what they
         would give to labels drawn at random by their frequencies, and its standard error; nan in
@@ -112,12 +122,20 @@ class Evidence:
     relabeling_gain_error: float = np.nan
     is_relabeled: bool = False
     judged_epochs: int = 0
+    linear_gain: float = np.nan
+    linear_gain_error: float = np.nan
+    is_pooled: bool = False
     label_transition: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
         """Number of rows that were held out, each once."""
         return int(self.is_held_out.sum())
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether labels began as what out-of-sample predictions say of them."""
+        return self.is_relabeled or self.is_pooled
 
     @property
     def tells_nothing(self) -> bool:
@@ -144,8 +162,13 @@ class Evidence:
         return np.where(rows > 0, self.joint / np.where(rows > 0, rows, 1), np.eye(len(rows)))
 
     def judge(self, data):
-        """Return training data with p(class | held-out prediction, given label) as labels."""
+        """Return training data with p(class | held-out prediction, given label) as labels.
+
+        Where `is_pooled` without the given label; but rows without any keep none.
+        """
         proba, transition = torch.from_numpy(self.proba), torch.from_numpy(self.label_transition)
+        if self.is_pooled:
+            transition = torch.ones_like(transition)
         return replace(data, label_proba=posterior(proba, transition, data.given))
 
     def state_dict(self) -> dict:
@@ -172,6 +195,8 @@ class Evidence:
             relabeling.append(("epochs on judged labels", f"{self.judged_epochs}"))
         elif told_apart((self.relabeling_gain, self.relabeling_gain_error)):
             decision += "; trusted rows contradict judging them"
+        if self.is_pooled:
+            decision = "labels began as predictions, given ones were left out, and were corrected"
         trusted = []
         if np.isfinite(self.trusted_gain):
             trusted = [
@@ -181,6 +206,9 @@ class Evidence:
                     ("trusted", self.trusted_gain, self.trusted_gain_error),
                 )
             ]
+        if np.isfinite(self.linear_gain):
+            told = f"{self.linear_gain:+.3f} +- {self.linear_gain_error:.3f}"
+            trusted.append(("gain of a linear model of trusted rows", told))
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
             ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
@@ -304,17 +332,22 @@ def likelihood_gain(model: NoiseModel, other: NoiseModel, weights: Tensor) -> tu
 
 
 def _trusted_gain(model: NoiseModel, other: NoiseModel) -> tuple[float, float]:
-    """Return by how much likelier the labels of trusted rows are, and its error; nan below two.
-
-    Classes count by their priors, however many trusted rows they have; the error grows as those
-    without any are more frequent.
-    """
+    """Return by how much likelier the labels of trusted rows are, and its error; nan below two."""
     labels = model.known_labels
     if labels is None or len(labels) < 2:
         return np.nan, np.nan
-    prior, counts = model.class_prior, labels.bincount(minlength=len(model.class_prior))
     gains = model.known_log_likelihood - other.known_log_likelihood
-    gain, error = paired(gains, prior[labels] / counts[labels])
+    return known_gain(gains, labels, model.class_prior)
+
+
+def known_gain(gains: Tensor, labels: Tensor, prior: Tensor) -> tuple[float, float]:
+    """Return the mean of gains (m,) of rows whose labels (m,) are right, and its standard error.
+
+    Classes count by their `prior` (C,), however many rows they have; the error grows as those
+    without any are more frequent.
+    """
+    counts = labels.bincount(minlength=len(prior))
+    gain, error = paired(gains, class_shares(labels, prior))
     n, told = len(labels), prior[counts > 0].sum().item()
     few = t.ppf(norm.cdf(1), n - 1) * (n / (n - 1)) ** 0.5  # by Student's distribution
     return gain, float(few) * error / max(told, 1e-6)

@@ -45,6 +45,8 @@ class NoiseModel:
         Expected fraction of the rows of each class (row) with each given label (column).
     known_labels, known_log_likelihood : Tensor of shape (m,) or None
         Class numbers that are known to be right, and their log-probability, in nats.
+    known_logits : Tensor of shape (m, C) or None
+        The logits of their rows.
     """
 
     logits: Tensor
@@ -55,6 +57,7 @@ class NoiseModel:
     joint: Tensor
     known_labels: Tensor | None = None
     known_log_likelihood: Tensor | None = None
+    known_logits: Tensor | None = None
 
     @property
     def proba(self) -> Tensor:
@@ -206,10 +209,19 @@ def fit_noise_model(
     if known is None or len(known[1]) == 0:
         return model
     expected = -math.log(model.temperature)
-    _, log_beta = calibrated_loss(*known, log_beta=expected, expected=expected)
+    of_rows = class_shares(known[1], model.class_prior)
+    of_rows *= of_rows.sum() / of_rows.square().sum()  # as many as equal weights tell as much by
+    _, log_beta = calibrated_loss(*known, of_rows, expected, expected)
     of_known = of_labels(*known, lambda part: log_proba(part, log_beta))
     model = _maximize_expectation(logits, given, weights.double(), log_beta)
-    return replace(model, known_labels=known[1], known_log_likelihood=of_known)
+    return replace(
+        model, known_labels=known[1], known_log_likelihood=of_known, known_logits=known[0]
+    )
+
+
+def class_shares(labels: Tensor, prior: Tensor) -> Tensor:
+    """Return what each of some labels (m,) counts, for classes to count by a prior (C,)."""
+    return (prior / labels.bincount(minlength=len(prior)))[labels]
 
 
 def joint_of(model: NoiseModel, given: Tensor, weights: Tensor) -> Tensor:

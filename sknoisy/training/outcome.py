@@ -40,12 +40,12 @@ def warn_of_outcome(net, evidence, classes) -> None:
         return
     lost = net.criterion_.lost_classes()
     if lost:
-        is_relabeled = evidence is not None and evidence.is_relabeled
+        is_judged = evidence is not None and evidence.is_judged
         out = "class_weight='balanced' or a longer warmup_epochs"
         warn(
             f"soft_labels_ keep no row of {listed(classes[lost])} in y: predictions corrected all"
             " labels of such a class. If they are rare and not wrong, pass"
-            f" {'evidence=False' if is_relabeled else out}."
+            f" {'evidence=False' if is_judged else out}."
         )
 
 

@@ -150,4 +150,4 @@ def keep_trusted(table: Tensor, labels, trusted_rows, ranks) -> None:
 
 def begin_with(data, evidence):
     """Return the training data with the labels that the network of a fit begins with."""
-    return data if evidence is None or not evidence.is_relabeled else evidence.judge(data)
+    return data if evidence is None or not evidence.is_judged else evidence.judge(data)
