@@ -1,5 +1,6 @@
 """A linear model of the trusted rows, which judges networks that given labels misled."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest import mock
 
@@ -45,6 +46,7 @@ def test_labels_of_a_simpler_model_are_left_out(data):
     assert clf.score(X[400:], true[400:]) > 0.9  # given labels agree with 0.65 of the true ones
     assert (clf.corrected_labels_ == true[:400]).mean() > 0.9
     assert found.noise_rate > 0.15
+    assert not replace(found, above_chance=0.0).tells_nothing  # of given labels, which mislead
     assert "gain of a linear model of trusted rows" in str(found)
     assert "given ones were left out" in str(found)
 

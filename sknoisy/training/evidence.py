@@ -139,8 +139,11 @@ class Evidence:
 
     @property
     def tells_nothing(self) -> bool:
-        """Whether predictions cannot be told from chance: not by two standard errors."""
-        return not told_apart((self.above_chance, self.above_chance_error))
+        """Whether predictions cannot be told from chance: not by two standard errors.
+
+        Not where trusted rows told that given labels mislead, and predictions do not.
+        """
+        return not (self.is_pooled or told_apart((self.above_chance, self.above_chance_error)))
 
     @property
     def noise_rate(self) -> float:
