@@ -104,6 +104,14 @@ def test_it_is_better_where_it_knows_more_and_not_where_nobody_knows(form, data)
     assert not compare_with_linear(X, trusted, model, 0).is_better
 
 
+def test_columns_of_any_size_warn_of_nothing(data):
+    X, y, true = data
+    counts = sparse.csr_matrix((100 * np.abs(X) * [1, 1e4, 1, 1e-3, 1, 1]).round())
+    model = model_of(np.zeros((800, 2)), y, np.zeros((100, 2)), true[:100])
+    trusted = SimpleNamespace(X=counts[:100], labels=true[:100])
+    assert np.isfinite(compare_with_linear(counts, trusted, model, 0).gain)
+
+
 def test_its_predictions_of_trusted_rows_have_not_seen_their_labels(data):
     X, y, true = data
     logits = np.zeros((800, 2), dtype=np.float32)
