@@ -104,7 +104,12 @@ METHOD |= {"row_index", "rows", "training"}
 FILES = {str(path.relative_to(SOURCE)): path for path in SOURCE.rglob("*.py")}
 # Whose subject it is, and random seeds.
 SCIKIT_LEARN = {"base.py", "inputs.py", "parameters.py", "noise.py", "storage/session.py"}
-SCIKIT_LEARN |= {"export/scalers.py", "review/selection.py", "weights.py"}
+SCIKIT_LEARN |= {
+    "export/scalers.py",
+    "review/selection.py",
+    "training/trusted_linear.py",
+    "weights.py",
+}
 HANDED_ON = {"__init__.py", "_version.py"}
 
 
