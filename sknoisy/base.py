@@ -300,7 +300,7 @@ class NoisyLabelClassifier(
 
     @property
     def corrected_labels_(self):
-        """The labels of `fit`, but where there is a label issue the one that it suggests.
+        """The labels of `fit`, but where there is a label issue the most probable one.
 
         See `sknoisy.issues.corrected_labels`.
         """

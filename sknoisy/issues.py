@@ -13,6 +13,7 @@ from sknoisy.confident_learning import (
     find_issues,
     joint_distribution,
     label_quality,
+    most_probable,
     scaled_to_given,
 )
 from sknoisy.labels import read_labels
@@ -84,7 +85,12 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
 
 @answers(CLEANLABS)
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
-    """Correct the labels: the most probable one where there is a label issue, else the given one.
+    """Correct the labels: where there is a label issue the most probable one, else the given one.
+
+    The most probable one in view of both, prediction and given label: by the rule of Bayes,
+    p(class | x) times p(given label | class), the noise transition matrix. A label that is seldom
+    wrong needs more to be overruled. `soft_labels_`, which a fit without evidence is judged by,
+    have seen the given label already and stand alone.
 
     Parameters as in `find_label_issues`. Rows without any vote get the most probable one.
 
@@ -96,12 +102,16 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     proba, given, classes, rows, all_proba = judged(estimator, y, pred_probs, classes)
     is_issue = find_issues(proba, given, label_quality(proba, given))
     labels = np.asarray(all_proba).argmax(axis=1)
-    labels[rows] = np.where(is_issue, labels[rows], given)
+    corrected = np.where(is_issue, labels[rows], given)
+    if estimator is None or _evidence_of(estimator) is not None:
+        transition = _transition(_evidence_of(estimator, y), proba, given)
+        corrected[is_issue] = most_probable(proba[is_issue], transition, given[is_issue])
+    labels[rows] = corrected
     lost = np.setdiff1d(given, labels)
     if len(lost):
         warn(
             f"Corrected labels keep no row of {listed(classes[lost])}: all labels of such a class"
-            " are issues. Of a class of a few rows predictions know little; look at them in"
+            " seem wrong. Of a class of a few rows predictions know little; look at them in"
             " find_label_issues, and keep those that are right."
         )
     return classes[labels]
@@ -120,13 +130,7 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         The row of a class without samples is that of the identity.
     """
     proba, given, *_ = judged(estimator, y, pred_probs, classes)
-    evidence = _evidence_of(estimator, y)
-    if evidence is not None:
-        return evidence.transition.copy()
-    joint = joint_distribution(proba, given).T
-    empty = joint.sum(axis=1) == 0
-    joint[empty, empty] = 1
-    return joint / joint.sum(axis=1, keepdims=True)
+    return _transition(_evidence_of(estimator, y), proba, given)
 
 
 @answers(CLEANLABS)
@@ -248,6 +252,16 @@ def class_numbers(y, classes, name="y"):
             f" {classes.tolist()[:10]}.{out if are_numbers else ''}"
         )
     return order[place]
+
+
+def _transition(evidence, proba, given):
+    """Return the transition matrix (C, C) of the evidence, or that of confident learning."""
+    if evidence is not None:
+        return evidence.transition.copy()
+    joint = joint_distribution(proba, given).T
+    empty = joint.sum(axis=1) == 0
+    joint[empty, empty] = 1
+    return joint / joint.sum(axis=1, keepdims=True)
 
 
 def _evidence_of(estimator, y=None):

@@ -175,7 +175,7 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     given_labels_ : ndarray of shape (n_samples,)
         The labels of `fit`; of `label_proba` alone, the most probable ones.
     corrected_labels_ : ndarray of shape (n_samples,)
-        The labels of `fit`, but where there is a label issue the one that it suggests.
+        The labels of `fit`, but where there is a label issue the most probable one.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module
