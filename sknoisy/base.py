@@ -295,12 +295,23 @@ class NoisyLabelClassifier(
         return self.classes_[read_only(given)]
 
     @property
+    def _given(self):
+        """The labels of `fit` as class numbers (n,), or of `label_proba` as shares (n, C).
+
+        Where training began with judged labels, these stand in the place of shares.
+        """
+        criterion, evidence = self._fitted_net().criterion_, self.evidence_
+        is_judged = evidence is not None and evidence.is_judged
+        has_shares = criterion.given_proba is not None and not is_judged
+        return (criterion.given_proba if has_shares else criterion.given).cpu()
+
+    @property
     def _has_label(self):
         return self._fitted_net().criterion_.is_labeled().numpy(force=True)
 
     @property
     def corrected_labels_(self):
-        """The labels of `fit`, but where there is a label issue the most probable one.
+        """The labels of `fit`; where there is a label issue, what prediction and label tell.
 
         See `sknoisy.issues.corrected_labels`.
         """

@@ -72,13 +72,3 @@ def find_issues(proba, given, quality):
         worst = rows[np.argsort(quality[rows], kind="stable")]
         issues[worst[: wanted[label]]] = True
     return issues
-
-
-def most_probable(proba, transition, given):
-    """Return the most probable class (n,) in view of predictions (n, C) and given labels (n,).
-
-    By the rule of Bayes, with the transition matrix (C, C), p(given label | class). Where that
-    allows no class, the given label stays.
-    """
-    likelihood = np.asarray(proba, dtype=np.float64) * transition.T[given]
-    return np.where(likelihood.any(axis=1), likelihood.argmax(axis=1), given)

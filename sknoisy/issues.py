@@ -13,7 +13,6 @@ from sknoisy.confident_learning import (
     find_issues,
     joint_distribution,
     label_quality,
-    most_probable,
     scaled_to_given,
 )
 from sknoisy.labels import read_labels
@@ -85,27 +84,30 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
 
 @answers(CLEANLABS)
 def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
-    """Correct the labels: where there is a label issue the most probable one, else the given one.
+    """Correct the labels where there is a label issue.
 
-    The most probable one in view of both, prediction and given label: by the rule of Bayes,
-    p(class | x) times p(given label | class), the noise transition matrix. A label that is seldom
-    wrong needs more to be overruled. `soft_labels_`, which a fit without evidence is judged by,
-    have seen the given label already and stand alone.
+    Of an estimator's own labels, with evidence, an issue gets the most probable class in view of
+    both, the prediction and the given label: p(class | x) times p(given label | class), as
+    `Evidence.posterior` has it. So an issue may keep its label: predictions may know less than
+    labels do, and a class that is seldom mislabeled needs more to be overruled. Without evidence,
+    and of other labels, it gets the `predicted_label` of `find_label_issues`.
 
-    Parameters as in `find_label_issues`. Rows without any vote get the most probable one.
+    Parameters as in `find_label_issues`.
 
     Returns
     -------
     labels : ndarray of shape (n_samples,)
-        In the order of y, of the type of the classes.
+        In the order of y, of the type of the classes. A row without any vote has its prediction.
     """
     proba, given, classes, rows, all_proba = judged(estimator, y, pred_probs, classes)
     is_issue = find_issues(proba, given, label_quality(proba, given))
     labels = np.asarray(all_proba).argmax(axis=1)
     corrected = np.where(is_issue, labels[rows], given)
-    if estimator is None or _evidence_of(estimator) is not None:
-        transition = _transition(_evidence_of(estimator, y), proba, given)
-        corrected[is_issue] = most_probable(proba[is_issue], transition, given[is_issue])
+    evidence = _evidence_of(estimator, y)
+    if evidence is not None:
+        issues = rows[is_issue]
+        of_both = evidence.posterior(fitted_estimator(estimator)._given[issues], issues)
+        corrected[is_issue] = of_both.argmax(dim=1).numpy()
     labels[rows] = corrected
     lost = np.setdiff1d(given, labels)
     if len(lost):
@@ -130,7 +132,13 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         The row of a class without samples is that of the identity.
     """
     proba, given, *_ = judged(estimator, y, pred_probs, classes)
-    return _transition(_evidence_of(estimator, y), proba, given)
+    evidence = _evidence_of(estimator, y)
+    if evidence is not None:
+        return evidence.transition.copy()
+    joint = joint_distribution(proba, given).T
+    empty = joint.sum(axis=1) == 0
+    joint[empty, empty] = 1
+    return joint / joint.sum(axis=1, keepdims=True)
 
 
 @answers(CLEANLABS)
@@ -252,16 +260,6 @@ def class_numbers(y, classes, name="y"):
             f" {classes.tolist()[:10]}.{out if are_numbers else ''}"
         )
     return order[place]
-
-
-def _transition(evidence, proba, given):
-    """Return the transition matrix (C, C) of the evidence, or that of confident learning."""
-    if evidence is not None:
-        return evidence.transition.copy()
-    joint = joint_distribution(proba, given).T
-    empty = joint.sum(axis=1) == 0
-    joint[empty, empty] = 1
-    return joint / joint.sum(axis=1, keepdims=True)
 
 
 def _evidence_of(estimator, y=None):

@@ -424,15 +424,51 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
     clf = ALRClassifier(**CALM).fit(X, names[y])
     issues = clf.label_issues().sort_index()
     found = clf.evidence_
-    both = found.proba * found.transition[:, y].T  # by the rule of Bayes, not normalized
+    both = found.proba * found.label_transition[:, y].T  # by the rule of Bayes, not normalized
     expected = np.where(issues.is_label_issue, names[both.argmax(1)], issues.given_label)
     assert clf.corrected_labels_.tolist() == expected.tolist()
+    assert (expected != issues.given_label).sum() < issues.is_label_issue.sum()
     assert clf.corrected_labels_.dtype == names.dtype
     assert (clf.corrected_labels_ == names[true]).mean() > (y == true).mean() + 0.1
     bare = ALRClassifier(**CALM, evidence=False).fit(X, y)
     issues = bare.label_issues().sort_index()  # soft labels have seen the given ones: no Bayes
     expected = np.where(issues.is_label_issue, bare.soft_labels_.argmax(1), y)
     assert bare.corrected_labels_.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
+@pytest.mark.filterwarnings("ignore:X seems to tell nothing")
+def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
+    X, transition = data[0], uniform(rate, 4)
+    logits, true, given = drawn(len(X), 4, transition, 1.0, scale=1.5)
+    proba, true, given = logits.softmax(1).numpy(), true.numpy(), given.numpy()
+    clf = ALRClassifier(max_epochs=4, random_state=0).fit(X, given)
+    exact = {"proba": proba, "label_transition": transition.numpy()}
+    clf.evidence_ = replace(clf.evidence_, **exact)
+    assert (proba.argmax(1) == true).mean() < (given == true).mean() - 0.1
+    right = (clf.corrected_labels_ == true).mean()
+    assert right > (given == true).mean() - 0.01
+    issues = clf.label_issues().sort_index()
+    overruled = np.where(issues.is_label_issue, issues.predicted_label, given)
+    assert right > (overruled == true).mean() + 0.03
+    # Where given labels were left out, because they misled, they tell nothing here either.
+    clf.evidence_ = replace(clf.evidence_, is_pooled=True)
+    assert clf.corrected_labels_.tolist() == overruled.tolist()
+
+
+def test_votes_weigh_on_corrected_labels_as_shares(data):
+    X, y, _ = data
+    votes = np.eye(3)[y]
+    votes[::2] = 0.6 * votes[::2] + 0.4 * np.roll(votes[::2], 1, axis=1)
+    votes[:5] = np.nan
+    clf = ALRClassifier(**CALM).fit(X, y, label_proba=votes)
+    found, voted = clf.evidence_, np.arange(5, len(X))
+    issues = clf.label_issues().sort_values("position")
+    assert issues.position.tolist() == voted.tolist()
+    of_both = found.posterior(torch.from_numpy(votes[5:]), voted).argmax(1).numpy()
+    expected = np.where(issues.is_label_issue, of_both, issues.given_label)
+    assert clf.corrected_labels_[5:].tolist() == expected.tolist()
+    assert clf.corrected_labels_[:5].tolist() == found.proba[:5].argmax(1).tolist()
 
 
 def test_counts_of_classes_are_those_of_the_noise_model(data):
@@ -471,6 +507,12 @@ def test_trusted_rows_are_no_issues_and_with_none_but_them_there_is_no_evidence(
     assert clf.evidence_.n_rows == 240
     np.testing.assert_array_equal(clf.evidence_.is_held_out, ~trusted)
     assert (clf.corrected_labels_[trusted] == true[trusted]).all()
+    # Others are judged by the matrix of labels that are not trusted, which are wrong more often.
+    found = clf.evidence_
+    assert (np.diag(found.label_transition) < np.diag(found.transition)).all()
+    weighed = found.proba * found.label_transition[:, given].T
+    expected = found.posterior(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(weighed / weighed.sum(1, keepdims=True), expected, atol=1e-5)
     assert not clf.label_issues().sort_index().is_label_issue[trusted].any()
     for weights in (None, np.where(np.arange(300) < 60, 1.0, 0.0)):
         mask = np.ones(300, dtype=bool) if weights is None else trusted

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.confident_learning import joint_distribution, label_quality, most_probable
+from sknoisy.confident_learning import joint_distribution, label_quality
 from sknoisy.issues import (
     class_quality,
     corrected_labels,
@@ -325,27 +325,12 @@ def test_cleanlabs_parameters_are_answered(name):
         noise_rate(pred_probs=PROBA, **{name: GIVEN})
 
 
-def test_a_label_is_overruled_by_the_rule_of_bayes():
-    transition = np.array([[0.9, 0.1], [0.01, 0.99]])
-    proba = np.array([[0.8, 0.2], [0.95, 0.05], [0.4, 0.6], [0.4, 0.6]])
-    # 0.08 < 0.198, 0.095 > 0.0495, 0.36 > 0.006, 0.04 < 0.594
-    assert most_probable(proba, transition, np.array([1, 1, 0, 1])).tolist() == [1, 0, 0, 1]
-    never = most_probable(np.array([[1.0, 0.0]]), np.eye(2), np.array([1]))
-    assert never.tolist() == [1]  # neither class explains prediction and label
-
-
-@pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
-def test_predictions_that_know_less_than_labels_do_not_spoil_them(rate):
-    rng = np.random.default_rng(0)
-    proba = rng.dirichlet(np.full(4, 0.3), 5000)  # right for 69 % of the rows: for less than labels
-    true = (rng.random((5000, 1)) > proba.cumsum(axis=1)).sum(axis=1).clip(max=3)
-    given = np.where(rng.random(5000) < rate, (true + rng.integers(1, 4, 5000)) % 4, true)
-    corrected = corrected_labels(y=given, pred_probs=proba)
-    right = (corrected == true).mean()
-    assert right > (given == true).mean() - 0.03
-    issues = find_label_issues(y=given, pred_probs=proba).sort_values("position")
-    overruled = np.where(issues.is_label_issue, proba.argmax(axis=1), given)
-    assert right > (overruled == true).mean() + 0.03  # what predictions alone would make of them
+def test_an_issue_of_other_labels_gets_the_prediction():
+    # Probabilities that were learned from noisy labels hold the noise already.
+    issues = find_label_issues(y=GIVEN, pred_probs=PROBA).sort_values("position")
+    assert issues.is_label_issue.any()
+    expected = np.where(issues.is_label_issue, issues.predicted_label, issues.given_label)
+    assert corrected_labels(y=GIVEN, pred_probs=PROBA).tolist() == expected.tolist()
 
 
 def test_a_class_whose_labels_are_all_issues_is_named():

@@ -175,7 +175,8 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     given_labels_ : ndarray of shape (n_samples,)
         The labels of `fit`; of `label_proba` alone, the most probable ones.
     corrected_labels_ : ndarray of shape (n_samples,)
-        The labels of `fit`, but where there is a label issue the most probable one.
+        The labels of `fit`; where there is a label issue, the most probable one in view of both,
+        prediction and given label.
     net_ : skorch.NeuralNet
         The fitted net; its criterion holds the soft labels.
     module_ : nn.Module

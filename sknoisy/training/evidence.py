@@ -164,15 +164,19 @@ class Evidence:
         rows = self.joint.sum(axis=1, keepdims=True)
         return np.where(rows > 0, self.joint / np.where(rows > 0, rows, 1), np.eye(len(rows)))
 
-    def judge(self, data):
-        """Return training data with p(class | held-out prediction, given label) as labels.
+    def posterior(self, given: Tensor, rows=slice(None)) -> Tensor:
+        """Return p(class | held-out prediction, given label) of rows, (m, C).
 
-        Where `is_pooled` without the given label; but rows without any keep none.
+        Their labels are class numbers (m,), or distributions (m, C), of which zeros stay zeros.
+        Where `is_pooled` the label tells nothing.
         """
-        proba, transition = torch.from_numpy(self.proba), torch.from_numpy(self.label_transition)
-        if self.is_pooled:
-            transition = torch.ones_like(transition)
-        return replace(data, label_proba=posterior(proba, transition, data.given))
+        matrix = self.transition if self.label_transition is None else self.label_transition
+        transition = torch.from_numpy(np.ones_like(matrix) if self.is_pooled else matrix)
+        return posterior(torch.from_numpy(self.proba[rows]), transition, given)
+
+    def judge(self, data):
+        """Return training data with the `posterior` as labels; rows without any keep none."""
+        return replace(data, label_proba=self.posterior(data.given))
 
     def state_dict(self) -> dict:
         """Return the attributes as numbers and tensors."""
