@@ -87,10 +87,11 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Correct the labels where there is a label issue.
 
     Of an estimator's own labels, with evidence, an issue gets the most probable class in view of
-    both, the prediction and the given label: p(class | x) times p(given label | class), as
-    `Evidence.posterior` has it. So an issue may keep its label: predictions may know less than
-    labels do, and a class that is seldom mislabeled needs more to be overruled. Without evidence,
-    and of other labels, it gets the `predicted_label` of `find_label_issues`.
+    both, the prediction and the given label: p(class | x) times p(given label | class), the
+    ``posterior`` of `sknoisy.training.evidence.Evidence`. So an issue may keep its label:
+    predictions may know less than labels do, and a class that is seldom mislabeled needs more to be
+    overruled. Without evidence, and of other labels, it gets the ``predicted_label`` of
+    `find_label_issues`.
 
     Parameters as in `find_label_issues`.
 
