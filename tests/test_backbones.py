@@ -205,6 +205,7 @@ def test_the_more_columns_the_more_inputs_are_dropped_in_training():
     assert not isinstance(given[1], UniformDropout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", [600, 3600])
 def test_a_large_offset_is_taken_out_before_rows_are_rounded(method, span):
     rng = np.random.default_rng(0)
@@ -244,6 +245,7 @@ def test_float64_constants_are_saved(tmp_path):
     assert loaded.module_[0].mean.dtype == torch.float64
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No trusted rows")
 def test_sparse_columns_with_few_zeros_are_shifted_and_words_are_not(method):
     rng = np.random.default_rng(0)

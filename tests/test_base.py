@@ -39,6 +39,7 @@ def soft(method, X, y, **params):
     return method(**{**FAST, **params}).fit(X, y).soft_labels_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -62,6 +63,7 @@ def test_boolean_labels(method, blobs):
     assert method(**FAST).fit(X, y > 1).predict(X).dtype == bool
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "convert",
     [
@@ -116,6 +118,7 @@ def frozen(X):
     return X
 
 
+@pytest.mark.slow
 def test_series_and_string_columns_as_labels(method, blobs):
     X, y, _ = blobs
     names = np.array(list("abcd"))[y]
@@ -182,6 +185,7 @@ def test_routing_switched_on_changes_nothing(method, blobs):
         assert cross_val_predict(pipeline, X, y, cv=2, method="predict_proba").shape == (600, 4)
 
 
+@pytest.mark.slow
 def test_threads_give_the_serial_result(method, blobs):
     X, y, _ = blobs
     clf = method(**FAST)
@@ -323,6 +327,7 @@ BAD_DATA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_bad_data_is_refused_and_the_earlier_fit_stays(method, blobs, case):
     X, y, _ = blobs
@@ -461,6 +466,7 @@ def test_nets_can_be_pickled_while_they_train(method, blobs, tmp_path):
     assert (tmp_path / "net.pkl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training ended with epoch")
 def test_restored_best_weights_label_the_held_out_rows(method, blobs):
     X, y, _ = blobs
@@ -481,6 +487,7 @@ def test_wide_rows_are_predicted_in_smaller_batches(method):
     assert clf.net_.get_params()["iterator_valid__batch_size"] == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -512,6 +519,7 @@ def test_a_sampler_of_other_rows_is_refused(method, blobs, params):
         clf.fit(X[: 600 if params else 300], y[: 600 if params else 300])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 def test_an_instance_that_keeps_results_can_be_searched(method, blobs):
     X, y, _ = blobs

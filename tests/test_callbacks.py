@@ -42,6 +42,7 @@ def held_out(clf, X, y):
     return X[part.indices], np.unique(y, return_inverse=True)[1][part.indices]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_caching", [True, False])
 def test_scores_of_held_out_rows_are_those_of_the_estimator(method, blobs, use_caching):
     X, y, _ = blobs
@@ -95,6 +96,7 @@ def test_scores_of_training_rows_read_given_labels(method, blobs):
         assert clf.history_[-1, name] == pytest.approx(clf.history_[-1, "whole"], abs=0.25)
 
 
+@pytest.mark.slow
 def test_rows_without_a_given_label_are_in_no_score(blobs):
     X, y, _ = blobs
     seen = []
@@ -125,6 +127,7 @@ def test_rows_without_a_given_label_are_in_no_score(blobs):
     np.testing.assert_array_equal(dict(seen)["epoch"], y[:500])
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_changed_but_not_its_labels(method, blobs):
     X, y, _ = blobs
 
@@ -323,6 +326,7 @@ class Pairs(torch.utils.data.Dataset):
         return torch.from_numpy(self.X[k]), self.labels[k]
 
 
+@pytest.mark.slow
 def test_clean_rows_can_be_held_out(method, blobs):
     X, y, true = blobs
     names = np.array(["d", "a", "c", "b"])
@@ -369,6 +373,7 @@ def test_schedules_run_as_many_steps_as_there_are_epochs(blobs):
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.slow
 def test_pruning_sees_the_study_and_ends_the_fit(blobs):
     optuna = pytest.importorskip("optuna")
     integration = pytest.importorskip("optuna_integration")

@@ -235,6 +235,7 @@ def fitted(folder, **params):
     return ALRClassifier(max_epochs=4, random_state=0, checkpoint_dir=folder, **params).fit(X, Y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -334,6 +335,7 @@ def flip(content):
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, flip, lambda _: b"", lambda _: b"something else"])
 def test_a_damaged_file_is_refused_and_the_one_before_used(damage, tmp_path):
     whole = fitted(tmp_path)

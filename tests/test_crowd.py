@@ -50,6 +50,7 @@ def fitted():
     return clf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", WAYS, ids=IDS)
 def test_probabilities_sum_to_one(crowd, by):
     proba = crowd.label_proba(by)
@@ -68,6 +69,7 @@ def test_shares_by_hand():
     np.testing.assert_allclose(crowd.label_proba(), expected)
 
 
+@pytest.mark.slow
 def test_rows_without_votes_are_missing_and_the_networks_own(crowd):
     empty = (VOTES < 0).all(axis=1)
     for by in ("shares", "dawid_skene"):
@@ -160,6 +162,7 @@ def test_labelling_functions_tell_of_their_class():
     pd.testing.assert_frame_equal(blind, crowd.label_proba("shares"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", WAYS, ids=IDS)
 def test_the_order_of_rows_annotators_and_classes_is_nothing(crowd, by):
     rng = np.random.default_rng(1)

@@ -40,6 +40,7 @@ def draw_all(clf, noisy, ax=None):
     yield TrainingDisplay.from_estimator(clf, ax=ax)
 
 
+@pytest.mark.slow
 def test_displays_draw_where_they_are_told_or_on_a_figure_of_their_own(fitted):
     for own in draw_all(*fitted):
         assert own.figure_ is own.ax_.figure
@@ -102,6 +103,7 @@ def test_phases_are_shaded_and_the_curves_are_the_history(fitted):
         np.testing.assert_allclose(line.get_ydata(), clf.history_[:, name])
 
 
+@pytest.mark.slow
 def test_labels_of_any_type_and_names_with_dollars_are_drawn():
     X, y = make_blobs(60, centers=2, random_state=1)
     labels = np.array(["a $^$", "b"], dtype=object)[y]
@@ -119,6 +121,7 @@ def test_pictures_keep_their_shape_and_may_come_from_a_dataset(fitted):
         assert (bottom - top) / (right - left) == pytest.approx(0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("display", [NoiseMatrixDisplay, LabelIssuesDisplay, TrainingDisplay])
 def test_a_pipeline_is_drawn_as_the_estimator_at_its_end(fitted, display):
     clf, _ = fitted
@@ -194,6 +197,7 @@ def test_evidence_is_drawn_as_reliability_and_held_out_curves():
     np.testing.assert_array_equal(other.lines_["corrected"].get_ydata(), curve)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 def test_trusted_rows_are_left_out_of_the_reliability_diagram():
     X, y = make_blobs(200, centers=3, random_state=1)

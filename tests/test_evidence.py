@@ -62,6 +62,7 @@ def pairs(rate, n_classes):
     return (1 - rate) * eye + rate * eye.roll(1, dims=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize(
     "transition", [uniform(0.0, 4), uniform(0.4, 4), pairs(0.3, 4), uniform(0.2, 2)]
@@ -180,6 +181,7 @@ def test_the_table_that_foretells_held_out_labels_better_is_chosen():
     assert "left as given" in str(worse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 10])
 def test_labels_without_relation_to_rows_are_at_chance(n_classes):
     curves, ones = (np.zeros(2), np.zeros(2)), torch.ones(1000)
@@ -199,6 +201,7 @@ def test_labels_without_relation_to_rows_are_at_chance(n_classes):
     assert votes.above_chance == pytest.approx(labels.above_chance)
 
 
+@pytest.mark.slow
 def test_rows_in_another_order_than_their_labels_are_told():
     X, y = make_blobs(300, centers=3, random_state=0)
     with pytest.warns(UserWarning, match="X seems to tell nothing of y.* rows in the same order"):
@@ -212,6 +215,7 @@ def data():
     return X.astype(np.float32), symmetric_noise(y, 0.3, random_state=0), y
 
 
+@pytest.mark.slow
 def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatch):
     X, y, _ = data
     trained, judged = [], []
@@ -238,6 +242,7 @@ def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatc
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_evidence_of_a_fit(method, data):
     X, y, true = data
@@ -262,6 +267,7 @@ def test_the_evidence_of_a_fit(method, data):
     assert str(twin.evidence_) == str(found)
 
 
+@pytest.mark.slow
 def test_corrected_nets_go_on_from_the_best_epoch_of_plain_ones(data, monkeypatch):
     X, y, _ = data
     begun, go_on = [], fold_nets.GoOn
@@ -277,6 +283,7 @@ def test_corrected_nets_go_on_from_the_best_epoch_of_plain_ones(data, monkeypatc
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_resumed_fit_gathers_no_evidence_again(data, monkeypatch, tmp_path):
     X, y, _ = data
     gathered, gather = [], cross_fit.gather_evidence
@@ -291,6 +298,7 @@ def test_a_resumed_fit_gathers_no_evidence_again(data, monkeypatch, tmp_path):
     assert len(gathered) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_mask", [True, False])
 def test_trusted_rows_are_known_by_nets_that_have_not_seen_them(is_mask, data, monkeypatch):
     X, y, true = data
@@ -327,6 +335,7 @@ def test_trusted_rows_are_known_by_nets_that_have_not_seen_them(is_mask, data, m
     assert "of trusted labels alone" in str(clf.evidence_)
 
 
+@pytest.mark.slow
 def test_trusted_rows_are_judged_alike_in_X_and_apart_whatever_a_class_weighs(data, monkeypatch):
     X, y, true = data
     known = []
@@ -348,6 +357,7 @@ def test_trusted_rows_are_judged_alike_in_X_and_apart_whatever_a_class_weighs(da
     np.testing.assert_allclose(*shares, atol=0.08)
 
 
+@pytest.mark.slow
 def test_trusted_rows_count_in_the_priors_of_the_classes(data):
     X, y, true = data
     trusted = true == 0  # a reviewer has seen all of a class
@@ -357,6 +367,7 @@ def test_trusted_rows_count_in_the_priors_of_the_classes(data):
     assert clf.net_.criterion_.class_prior[0] == pytest.approx(clf.evidence_.class_prior[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier, MetaLabelNetClassifier])
 def test_the_best_epoch_of_any_phase_can_be_loaded(method, data, tmp_path, monkeypatch):
     X, y, _ = data
@@ -372,6 +383,7 @@ def test_the_best_epoch_of_any_phase_can_be_loaded(method, data, tmp_path, monke
     assert np.isfinite(clf.soft_labels_).all()
 
 
+@pytest.mark.slow
 def test_known_labels_set_the_temperature_and_the_noise_follows():
     logits, classes, given = drawn(4000, 3, uniform(0.3, 3), 2.0)
     blind = fit_noise_model(3 * logits, given)  # too sure of itself by a factor of 3
@@ -399,6 +411,7 @@ def test_known_labels_of_one_number_a_class_tell_the_temperature_of_all_rows():
     assert model.temperature == pytest.approx(1.0, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_temperature_calibrates_and_changes_no_prediction(data):
     X, y, _ = data
     clf = ALRClassifier(**CALM).fit(X, y)
@@ -408,6 +421,7 @@ def test_the_temperature_calibrates_and_changes_no_prediction(data):
     np.testing.assert_array_equal(clf.predict(X), clf.classes_[logits.argmax(1)])
 
 
+@pytest.mark.slow
 def test_without_calibration_probabilities_are_the_networks_own(data):
     X, y, _ = data
     clf = ALRClassifier(**CALM).fit(X, y)
@@ -418,6 +432,7 @@ def test_without_calibration_probabilities_are_the_networks_own(data):
     assert not np.allclose(bare, calibrated)
 
 
+@pytest.mark.slow
 def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
     X, y, true = data
     names = np.array(["ant", "bee", "cat"])
@@ -436,6 +451,7 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
     assert bare.corrected_labels_.tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
 @pytest.mark.filterwarnings("ignore:X seems to tell nothing")
 def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
@@ -456,6 +472,7 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     assert clf.corrected_labels_.tolist() == overruled.tolist()
 
 
+@pytest.mark.slow
 def test_votes_weigh_on_corrected_labels_as_shares(data):
     X, y, _ = data
     votes = np.eye(3)[y]
@@ -471,6 +488,7 @@ def test_votes_weigh_on_corrected_labels_as_shares(data):
     assert clf.corrected_labels_[:5].tolist() == found.proba[:5].argmax(1).tolist()
 
 
+@pytest.mark.slow
 def test_counts_of_classes_are_those_of_the_noise_model(data):
     X, y, _ = data
     clf = ALRClassifier(**CALM).fit(X, y)
@@ -482,6 +500,7 @@ def test_counts_of_classes_are_those_of_the_noise_model(data):
     assert wrong == pytest.approx(noise_rate(clf), abs=0.02)  # but for the prior of the model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier])
 def test_what_corrects_labels_counts_its_predictions(method, data):
     X, y, _ = data
@@ -490,6 +509,7 @@ def test_what_corrects_labels_counts_its_predictions(method, data):
     assert criterion.class_prior.sum().item() == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_rows", [np.asarray, csr_matrix])
 def test_rows_without_a_label_are_no_evidence(as_rows, data):
     X, y, true = data
@@ -499,6 +519,7 @@ def test_rows_without_a_label_are_no_evidence(as_rows, data):
     assert clf.evidence_.n_rows == len(clf.evidence_.proba) == 120
 
 
+@pytest.mark.slow
 def test_trusted_rows_are_no_issues_and_with_none_but_them_there_is_no_evidence(data):
     X, y, true = data
     trusted = np.arange(300) < 60
@@ -528,6 +549,7 @@ def test_folds_halve_the_rows_that_weigh_too():
         assert (folds == 0).sum() == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_one_row_that_weighs_is_no_evidence_and_breaks_no_fit(method, data):
     X, y, _ = data
@@ -544,6 +566,7 @@ def test_diverged_networks_are_no_evidence_and_it_is_told(data):
     assert clf.evidence_ is None
 
 
+@pytest.mark.slow
 def test_a_class_of_weight_zero_counts_in_the_tables(data):
     X, y, _ = data
     clf = ALRClassifier(**CALM, class_weight={0: 0, 1: 1, 2: 1}).fit(X, y)
@@ -551,6 +574,7 @@ def test_a_class_of_weight_zero_counts_in_the_tables(data):
     np.testing.assert_allclose(clf.evidence_.joint.sum(0), np.bincount(y) / 300, atol=0.01)
 
 
+@pytest.mark.slow
 def test_trusted_rows_decide_where_they_tell_anything():
     logits, classes, given = drawn(2000, 4, uniform(0.3, 4), 1.0)
     noise = torch.randn(2000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -577,6 +601,7 @@ def test_trusted_rows_decide_where_they_tell_anything():
     assert not decide(bad, good, good, bad, 200).is_corrected
 
 
+@pytest.mark.slow
 def test_trusted_rows_tell_as_far_as_their_classes_reach():
     logits, classes, given = drawn(4000, 4, uniform(0.2, 4), 1.0)
     noise = torch.randn(4000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -647,6 +672,7 @@ def test_class_weights_leave_labels_alone(evidence):
     assert (clf.corrected_labels_ != y).sum() < 45
 
 
+@pytest.mark.slow
 def test_labels_that_correcting_would_harm_are_left_and_it_is_told(data, monkeypatch):
     X, y, _ = data
     choose = cross_fit.compare
@@ -678,6 +704,7 @@ def test_without_evidence_there_is_none(data):
     np.testing.assert_allclose(plain.predict_proba(X), logits.softmax(1), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_evidence_is_saved_and_outlives_a_killed_fit(method, data, tmp_path):
     pytest.importorskip("safetensors", reason="save and load need safetensors")
@@ -740,6 +767,7 @@ def test_pairs_are_seen_by_the_corrected_folds_and_correcting_is_chosen():
     assert np.isin(wrong, found).mean() > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_table", [False, True])
 def test_a_noise_model_is_the_same_in_chunks_and_nearly_so_of_a_sample(as_table, monkeypatch):
     logits, _, given = drawn(6000, 4, uniform(0.3, 4), 1.5)
@@ -757,6 +785,7 @@ def test_a_noise_model_is_the_same_in_chunks_and_nearly_so_of_a_sample(as_table,
     assert sample.joint.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_fits_that_serve_another_keep_no_table(data, monkeypatch):
     kept = []
     logits_of = cross_fit.held_out_logits

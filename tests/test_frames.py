@@ -35,6 +35,7 @@ def fit(X=X, y=Y, **params):
     return ALRClassifier(**FAST, **params).fit(X, y)
 
 
+@pytest.mark.slow
 def test_index_values_point_at_the_rows_of_a_shuffled_frame():
     X, y = make_classification(300, n_informative=5, random_state=0)
     noisy = symmetric_noise(y, 0.2, random_state=0)
@@ -48,6 +49,7 @@ def test_index_values_point_at_the_rows_of_a_shuffled_frame():
     assert wrong.loc[bad.index].mean() == wrong.iloc[bad.position].mean() > 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("X", "y", "indexed"),
     [
@@ -126,6 +128,7 @@ ONLY_PANDAS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*INDEXES, *ONLY_PANDAS])
 def test_pickle_keeps_the_index(name):
     clf = fit(FRAME.set_axis({**INDEXES, **ONLY_PANDAS}[name]))

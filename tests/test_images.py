@@ -97,6 +97,7 @@ def test_bytes_stay_bytes_in_memory(method, digits, monkeypatch):
     assert np.shares_memory(seen[0], X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda X: X, TensorDataset], ids=["array", "Dataset"])
 def test_bytes_and_floats_are_not_confused(digits, wrap):
     X, y = torch.from_numpy(digits[0]), digits[1]
@@ -128,6 +129,7 @@ def test_mixing_with_far_neighbors_scales_and_augments_them_too(digits, monkeypa
     assert max(fed) == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["other size", "channels last", "flat", "one image"])
 def test_images_of_another_shape_are_refused_at_prediction(digits, kind):
     X, y = digits
@@ -193,6 +195,7 @@ def test_channels_are_standardized_by_the_training_images():
     assert abs(StandardizeChannels(2).fit(bytes_).mean.mean() - 0.5) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kernel", "stride"),
     [("resnet18", 3, 1), ("mobilenet_v3_small", 3, 1), ("convnext_tiny", 4, 4)],
@@ -262,6 +265,7 @@ def test_a_convolution_as_the_last_layer_is_replaced():
     assert network.eval()(torch.randn(2, 2, 32, 32)).shape == (2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -373,6 +377,7 @@ def test_a_dataset_trains_like_its_arrays(method, digits):
     assert clf.score(Images(X, y)) == expected.score(X, y)
 
 
+@pytest.mark.slow
 def test_trusted_rows_come_as_a_dataset_too(digits):
     X, y = digits
     clf = MetaLabelNetClassifier(**FAST)
@@ -389,6 +394,7 @@ def test_labels_of_a_dataset_are_read_once(digits):
     assert data.reads <= (1 + 3 + 1) * len(y) + 5
 
 
+@pytest.mark.slow
 def test_a_mask_and_unlabeled_rows_work_on_datasets(digits):
     X, y = digits
     mask = np.arange(200) < 120
@@ -545,6 +551,7 @@ def test_a_net_that_says_it_was_fitted_on_a_gpu_predicts_on_a_cpu(method, digits
     np.testing.assert_array_equal(loaded.predict_proba(X), expected)
 
 
+@pytest.mark.slow
 def test_callbacks_keep_no_tensor_on_the_training_device(method, digits):
     """Only what skorch moves between devices may hold tensors, and the label network (CPU)."""
     clf = method(**FAST).fit(*digits)

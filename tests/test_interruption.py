@@ -34,6 +34,7 @@ class CtrlC(skorch.callbacks.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("epochs", [1, 5])
 @pytest.mark.parametrize("method", METHODS)

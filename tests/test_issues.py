@@ -121,6 +121,7 @@ def test_rows_and_classes_in_any_order_give_the_same_table():
     assert table.sort_index().equals(other.sort_index())
 
 
+@pytest.mark.slow
 def test_an_estimator_is_judged_by_its_soft_labels(fitted):
     clf, _, noisy = fitted
     np.testing.assert_array_equal(clf.given_labels_, names(noisy))
@@ -233,6 +234,7 @@ def test_other_estimators_are_told_what_to_pass(function, estimator):
         function(estimator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize(
     "wrap",

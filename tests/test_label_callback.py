@@ -86,6 +86,7 @@ def names_kept(callback):
     return {*callback.get_params(deep=False), *callback.fitted}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "twin", [lambda x: x, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
@@ -174,6 +175,7 @@ class Named(Callback):
     """A callback of the user's, with a name that a library could think its own."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["labels", "checkpoint", "augment", "listeners", "clip", "stop"])
 def test_names_of_callbacks_are_the_users(method, blobs, name, tmp_path):
     X, y, _ = blobs

@@ -59,6 +59,7 @@ def same(clf, other, X):
     np.testing.assert_array_equal(clf.soft_labels_, other.soft_labels_)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 def test_one_hot_rows_are_y_itself(ours, votes):
     X, shares, _ = votes
@@ -85,6 +86,7 @@ def test_no_network_of_a_fit_writes_into_the_table_that_the_next_begins_with(vot
         np.testing.assert_allclose(table, shares, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_counts_frames_tensors_and_sparse_tables_are_shares(votes):
     X, shares, _ = votes
     expected = short(ALRClassifier).fit(X, label_proba=shares)
@@ -196,6 +198,7 @@ def test_a_class_that_no_row_has_as_its_label_keeps_its_column(votes):
         clf.fit(X, np.array(["a", "b"])[y], label_proba=rare)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 @pytest.mark.parametrize("kind", [ALRClassifier, SyntheticMixClassifier])
 def test_a_row_without_any_vote_is_a_row_of_weight_0(kind, votes):
@@ -232,6 +235,7 @@ def test_a_row_without_any_vote_is_unlabeled_to_meta_label_net():
     assert abs(clf.predict_proba(X) - without.predict_proba(X)).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 def test_tables_of_labels_leave_out_rows_without_any_vote(votes):
     X, shares, _ = votes
@@ -249,6 +253,7 @@ def test_tables_of_labels_leave_out_rows_without_any_vote(votes):
     assert clf.evidence_.n_rows == len(issues)
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 def test_file_pickle_and_checkpoint_hold_it(ours, votes, tmp_path):
     X, shares, _ = votes
@@ -267,6 +272,7 @@ def test_file_pickle_and_checkpoint_hold_it(ours, votes, tmp_path):
             checked.fit(X, y, label_proba=other)
 
 
+@pytest.mark.slow
 def test_it_is_routed_and_cut_to_the_folds(votes):
     X, shares, true = votes
     y = shares.argmax(axis=1)

@@ -209,6 +209,7 @@ def test_with_a_label_network_that_learns_nothing_labels_are_refined_as_by_alr(s
     assert meta.momentum_ == alr.momentum_
 
 
+@pytest.mark.slow
 def test_the_label_network_turns_labels_to_what_trusted_rows_say(split):
     """Where all given labels are wrong in the same way, trusted rows alone can tell."""
     X, _, true, X_meta, y_meta = split
@@ -469,6 +470,7 @@ def test_what_is_corrected_leaves_classes_without_trusted_rows_alone():
     torch.testing.assert_close(corrected(logits, correction, None), logits + correction)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No trusted rows")
 def test_a_class_without_trusted_rows_is_learned(split):
     X, y, true, X_meta, y_meta = split
@@ -512,6 +514,7 @@ class KeepsItsOutput(nn.Linear):
         return self.seen["all"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X seems to tell nothing")  # in so few epochs
 @pytest.mark.parametrize(
     "layer", [lambda: nn.utils.spectral_norm(nn.Linear(10, 8)), lambda: KeepsItsOutput(10, 8)]
@@ -738,6 +741,7 @@ def test_a_mask_is_cut_with_the_folds(split):
         assert fitted[-1].n_meta_ == mask[train].sum()
 
 
+@pytest.mark.slow
 def test_a_search_chooses_by_trusted_rows_alone(split):
     X, y, true, _, _ = split
     mask = np.arange(len(X)) < 60  # on top

@@ -107,6 +107,7 @@ def test_labels_are_corrected_no_further_than_the_noise_can_reach(blobs):
     assert SyntheticMixClassifier(**fast).fit(X, y).max_noise_rate_ > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Training ended with epoch")
 @pytest.mark.parametrize("folds", [2, 5])
 def test_rows_held_out_and_an_early_end_leave_the_limit_in_force(blobs, folds):

@@ -172,6 +172,7 @@ def test_own_modules_must_be_allowed(tmp_path):
         ALRClassifier.load(tmp_path / "clf", allow=["no.such.Net"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked", ["os.system", "builtins.eval", "torch.optim.os", "torch.nn.utils.os", "subprocess.run"]
 )
@@ -254,6 +255,7 @@ def test_a_thousand_damaged_files_are_a_thousand_clear_errors(tmp_path):
             MetaLabelNetClassifier.load(path)
 
 
+@pytest.mark.slow
 def test_a_document_whose_digest_is_right_but_whose_content_is_not(tmp_path):
     path = tmp_path / "clf"
     fit(ALRClassifier, module__hidden=8).save(path)
@@ -306,6 +308,7 @@ def test_a_file_is_replaced_once_the_new_one_is_whole(tmp_path, monkeypatch):
     assert_same(clf, ALRClassifier.load(path))
 
 
+@pytest.mark.slow
 def test_a_compiled_network(tmp_path):
     clf = ALRClassifier(max_epochs=3, warmup_epochs=1, compile=True, compile__backend="eager")
     clf.fit(X, Y)
@@ -316,6 +319,7 @@ def test_a_compiled_network(tmp_path):
     np.testing.assert_array_equal(clf.predict_proba(X), loaded.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "param",
     ["compile", "compile__options", "iterator_valid__num_workers", "checkpoint_dir", "callbacks"],

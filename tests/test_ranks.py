@@ -55,6 +55,7 @@ def alone():
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 @pytest.mark.parametrize("name", CASES)
 def test_processes_together_fit_as_one_does(name, group, alone):
@@ -67,6 +68,7 @@ def test_processes_together_fit_as_one_does(name, group, alone):
                 assert torch.equal(result[key], results[0][key])
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory is shared on Linux")
 @pytest.mark.parametrize("group", [3], indirect=True)
@@ -89,6 +91,7 @@ def test_processes_that_cannot_tell_their_machine_share_none(monkeypatch):
     assert shared_memory.machine_name() != shared_memory.machine_name()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [ALRClassifier, SyntheticMixClassifier])
 def test_exact_batch_norm_is_that_of_one_process(method, group):
     params = {"module": Normed, "warmup_epochs": 2}
@@ -118,6 +121,7 @@ def fit_with(callback, **params):
     return found(method, **{**given, **params}, distributed=True, callbacks=[callback])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -150,6 +154,7 @@ def interrupted_after_evidence():
         warmup_search.PATIENT_EPOCHS, warmup_search.PATIENT_STEPS = 5, 55
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 def test_an_end_that_all_agreed_on_does_not_cover_a_later_interruption(group):
     group.send(interrupted_after_evidence)
@@ -165,6 +170,7 @@ class Stop(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_training_that_one_process_ends_ends_in_all(group):
     results = group.call(fit_with, Stop())
     for result in results:
@@ -180,6 +186,7 @@ def given_otherwise(what):
     return found(method, n, **params, weighted=what == "weights" and rank == 0, distributed=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "name"), [("lr", "lr"), ("X", "X"), ("weights", "sample_weight or class_weight")]
 )
@@ -254,6 +261,7 @@ def test_killed_processes_that_start_again_end_as_others_do(tmp_path):
         assert torch.equal(resumed[1][key], whole[0][key])
 
 
+@pytest.mark.slow
 def test_a_process_that_stands_still_ends_the_fit_after_the_timeout(tmp_path):
     stop = Kill(tmp_path / "armed", 1, 3, signal.SIGSTOP)
     stop.armed.touch()
@@ -291,6 +299,7 @@ def reads_of(epochs):
     return dataset.reads.sum()
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_share_of_a_dataset(group):
     shorter, longer = group.call(reads_of, 2), group.call(reads_of, 4)
     per_epoch = [(b - a) / 2 for a, b in zip(shorter, longer, strict=True)]
@@ -298,6 +307,7 @@ def test_each_process_reads_its_share_of_a_dataset(group):
     assert max(per_epoch) - min(per_epoch) <= 4  # a row of each of four batches
 
 
+@pytest.mark.slow
 def test_processes_that_search_find_the_same(group):
     scores = group.call(search)
     assert all(np.array_equal(s, scores[0], equal_nan=True) for s in scores)

@@ -45,6 +45,7 @@ def test_modules_in_folders_are_found():
     assert {"sknoisy.alr", "sknoisy.metalabelnet.classifier"} <= set(MODULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0

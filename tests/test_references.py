@@ -27,6 +27,7 @@ def assert_on_file(name, found):
         np.testing.assert_allclose(found[key], values, rtol=1e-7, atol=1e-9, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_predictions_are_those_on_file(name, now):
     assert_on_file(name, now[name])

@@ -79,6 +79,7 @@ def test_labels_are_left_as_given_where_it_does_not_tell_apart(
     np.testing.assert_array_equal(clf.soft_labels_, np.eye(3)[y])
 
 
+@pytest.mark.slow
 def test_a_fold_is_judged_by_its_own_labels_alone_and_each_row_by_others(data, tell, monkeypatch):
     tell(HELPS, HELPS)
     X, y, _ = data
@@ -102,6 +103,7 @@ def test_a_fold_is_judged_by_its_own_labels_alone_and_each_row_by_others(data, t
     assert folds == [1, 0]
 
 
+@pytest.mark.slow
 def test_trusted_rows_keep_their_label_and_need_not_tell(data, tell):
     tell(HELPS, HELPS, (-0.02, 0.025))
     X, y, true = data
@@ -111,6 +113,7 @@ def test_trusted_rows_keep_their_label_and_need_not_tell(data, tell):
     np.testing.assert_allclose(clf.soft_labels_[:60], np.eye(3)[true[:60]], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_without_a_vote_get_none_and_soft_labels_all_the_same(data, tell):
     tell(HELPS, HELPS)
     X, y, _ = data
@@ -159,6 +162,7 @@ def test_posteriors_of_extremes():
     assert (none == 0).all()
 
 
+@pytest.mark.slow
 def test_votes_are_judged_as_distributions(data, tell):
     tell(HELPS, HELPS)
     X, _, true = data
@@ -182,6 +186,7 @@ def test_it_is_not_tried_where_a_user_holds_rows_out(data, tell, monkeypatch):
         ALRClassifier(**CALM, train_split=ValidSplit(5)).fit(X, y)
 
 
+@pytest.mark.slow
 def test_a_veto_of_trusted_rows_is_told(data, tell):
     tell(HELPS, HELPS, HARMS)
     X, y, true = data

@@ -60,6 +60,7 @@ def test_more_confidence_is_a_wider_interval():
 CLASSES, REVIEWS = 5, 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [20, 100, 300])
 @pytest.mark.parametrize(
     ("shares", "rates"),

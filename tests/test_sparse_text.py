@@ -250,6 +250,7 @@ def test_a_resumed_fit_ends_as_if_nothing_had_happened(fitted, tmp_path, monkeyp
     np.testing.assert_array_equal(resumed.predict_proba(X), clf.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.evidence
 @pytest.mark.filterwarnings("ignore:Labels were left as given")
 def test_halves_that_hold_other_columns_give_evidence():
@@ -259,6 +260,7 @@ def test_halves_that_hold_other_columns_give_evidence():
     assert clf.score(X, y) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "params",
     [
@@ -278,6 +280,7 @@ def test_what_works_on_tables_works_on_text(params):
     assert ALRClassifier(**params).fit(X, y).score(X, y) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [{}, {"neighbors": "all", "mixup_alpha": 0}])
 def test_mixtures_of_neighbors_stay_sparse(params):
     seen = []

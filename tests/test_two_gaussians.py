@@ -39,6 +39,7 @@ def test_it_is_the_one_that_scikit_learn_fits():
         assert_like_the_reference(losses(seed), losses(seed + 100), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_it_is_so_after_any_number_of_steps():
     steps = set()

@@ -168,6 +168,7 @@ def caught(cause, *args):
     return [w for w in found if issubclass(w.category, UserWarning)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("wrapped")
 @pytest.mark.parametrize("words", CAUSES)
 def test_a_warning_points_at_the_users_line(words, tmp_path):
@@ -208,6 +209,7 @@ def test_without_a_line_of_the_users_the_warning_comes_all_the_same(monkeypatch)
         warn("nobody's")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["search", "halving", "cross_validate"])
 def test_a_search_warns_once_and_the_next_one_again(run):
     clf = SyntheticMixClassifier(evidence=False, module__hidden=4)

@@ -155,6 +155,7 @@ def test_refinement_goes_on_until_labels_have_settled():
     assert 1 <= refined[symmetric_noise] < refined[pair_noise]
 
 
+@pytest.mark.slow
 def test_labels_settle_only_where_they_could_have_changed():
     X, y = make_blobs(300, 4, centers=6, random_state=0)
     params = {"evidence": False, "warmup_epochs": 1, "batch_size": 32, "random_state": 0}

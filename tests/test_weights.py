@@ -29,6 +29,7 @@ FLOAT64 = {"batch_size": -1, "optimizer": torch.optim.SGD, "lr": 0.1, "max_epoch
 
 
 @without_trusted
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:max_epochs must")
 @pytest.mark.parametrize(
     "check",
@@ -49,6 +50,7 @@ def test_weights_equal_repeated_rows_in_float64_with_one_batch(clf, check):
     check(type(clf).__name__, clf)
 
 
+@pytest.mark.slow
 def test_weights_equal_repeated_rows_once_labels_are_generated():
     X, y = make_blobs(60, 4, centers=3, cluster_std=6.0, random_state=0)
     meta = {"meta_X": X[:12], "meta_y": y[:12]}
@@ -126,6 +128,7 @@ def test_class_weights_multiply_the_loss_as_weights_of_rows_do(method):
     np.testing.assert_allclose(balanced, by_hand, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_are_routed_and_cut_to_the_folds():
     X, y = make_blobs(120, 2, centers=2, random_state=0)
     y_wrong = np.where(np.arange(120) % 3, y, 1 - y)
