@@ -12,9 +12,9 @@ LEAST_PROBABILITY = 0.01
 def label_quality(proba, given):
     """Return the label quality, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
 
-    Below 0.5 another class is more probable than the given one. A given probability below 0.01
-    counts as 0.01: smaller differences are uninformative, and the other class's
-    probability decides.
+    For probabilities whose calibration is unknown. Below 0.5 another class is more probable than
+    the given one. A given probability below 0.01 counts as 0.01: smaller differences are
+    uninformative, and the other class's probability decides.
     """
     proba, rows = np.asarray(proba, dtype=np.float64), np.arange(len(given))
     own = np.maximum(proba[rows, given], LEAST_PROBABILITY)
@@ -60,15 +60,17 @@ def scaled_to_given(counts, given):
 def find_issues(proba, given, quality):
     """Select the label issues, bool (n,): in each class the estimated number of wrong labels.
 
-    They are the labels of lowest quality, and only those with a more probable other class.
+    They are the labels of lowest quality (n,), and only those with a more probable other class.
     """
+    proba = np.asarray(proba)
     n_classes = np.shape(proba)[1]
     wrong = joint_distribution(proba, given)
     np.fill_diagonal(wrong, 0)
     wanted = np.rint(wrong.sum(axis=1) * len(given)).astype(int)
+    may_be = proba[np.arange(len(given)), given] < proba.max(axis=1)
     issues = np.zeros(len(given), dtype=bool)
     for label in range(n_classes):
-        rows = np.flatnonzero((given == label) & (quality < 0.5))
+        rows = np.flatnonzero((given == label) & may_be)
         worst = rows[np.argsort(quality[rows], kind="stable")]
         issues[worst[: wanted[label]]] = True
     return issues

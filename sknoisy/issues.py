@@ -58,7 +58,10 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``is_label_issue``: whether the label is probably wrong. Of each given label there are at
           most as many as confident learning counts; `class_quality` and `noise_rate` of a fit with
           evidence are its noise model's, which may count fewer.
-        - ``label_quality``: in [0, 1], ``(1 + p_given - p_best_other) / 2``.
+        - ``label_quality``: in [0, 1]. Of an estimator's own labels, with evidence, the probability
+          that the label is right: the mean of that by the prediction alone and of that in view of
+          the given label too, see `corrected_labels`. Else, of probabilities whose calibration is
+          unknown, ``(1 + p_given - p_best_other) / 2``.
         - ``given_label``, ``predicted_label``: the label, and the most probable one.
         - ``position``: the number of the row in X and y.
 
@@ -66,15 +69,15 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     ----------
     C. Northcutt et al., "Confident Learning", JAIR 70, 2021.
     """
-    proba, given, classes, rows, _ = judged(estimator, y, pred_probs, classes)
-    quality = label_quality(proba, given)
+    found = judged(estimator, y, pred_probs, classes)
+    quality, classes = found.quality, found.classes
     order = np.argsort(quality, kind="stable")
     columns = {
-        "is_label_issue": find_issues(proba, given, quality)[order],
+        "is_label_issue": find_issues(found.proba, found.given, quality)[order],
         "label_quality": quality[order],
-        "given_label": classes[given[order]],
-        "predicted_label": classes[np.asarray(proba).argmax(axis=1)[order]],
-        "position": rows[order],
+        "given_label": classes[found.given[order]],
+        "predicted_label": classes[found.proba.argmax(axis=1)[order]],
+        "position": found.rows[order],
     }
     row_index = RowIndex.of(y, pred_probs)
     if row_index is None and estimator is not None:
@@ -100,24 +103,19 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
     labels : ndarray of shape (n_samples,)
         In the order of y, of the type of the classes. A row without any vote has its prediction.
     """
-    proba, given, classes, rows, all_proba = judged(estimator, y, pred_probs, classes)
-    is_issue = find_issues(proba, given, label_quality(proba, given))
-    labels = np.asarray(all_proba).argmax(axis=1)
-    corrected = np.where(is_issue, labels[rows], given)
-    evidence = _evidence_of(estimator, y)
-    if evidence is not None:
-        issues = rows[is_issue]
-        of_both = evidence.posterior(fitted_estimator(estimator)._given[issues], issues)
-        corrected[is_issue] = of_both.argmax(dim=1).numpy()
-    labels[rows] = corrected
-    lost = np.setdiff1d(given, labels)
+    found = judged(estimator, y, pred_probs, classes)
+    is_issue = find_issues(found.proba, found.given, found.quality)
+    labels = found.all_proba.argmax(axis=1)
+    labels[found.rows] = np.where(is_issue, found.posterior.argmax(axis=1), found.given)
+    lost = np.setdiff1d(found.given, labels)
     if len(lost):
+        lost = listed(found.classes[lost])
         warn(
-            f"Corrected labels keep no row of {listed(classes[lost])}: all labels of such a class"
+            f"Corrected labels keep no row of {lost}: all labels of such a class"
             " seem wrong. Of a class of a few rows predictions know little; look at them in"
             " find_label_issues, and keep those that are right."
         )
-    return classes[labels]
+    return found.classes[labels]
 
 
 @answers(CLEANLABS)
@@ -202,6 +200,11 @@ class Judged(NamedTuple):
         Their positions: all but those without any vote in an estimator's `label_proba`.
     all_proba : ndarray of shape (n_samples, n_classes)
         Probabilities of all rows.
+    quality : ndarray of shape (n,)
+        How believable the labels are, in [0, 1].
+    posterior : ndarray of shape (n, n_classes)
+        Probabilities in view of the given label too: the ``posterior`` of an estimator's evidence
+        for its own labels, else `proba`.
     """
 
     proba: np.ndarray
@@ -209,6 +212,8 @@ class Judged(NamedTuple):
     classes: np.ndarray
     rows: np.ndarray
     all_proba: np.ndarray
+    quality: np.ndarray
+    posterior: np.ndarray
 
 
 def judged(estimator, y, pred_probs, classes) -> Judged:
@@ -220,7 +225,7 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
     if estimator is not None:
         estimator = fitted_estimator(estimator)
         classes = estimator.classes_
-        proba = estimator.soft_labels_ if evidence is None else evidence.proba
+        proba = np.asarray(estimator.soft_labels_ if evidence is None else evidence.proba)
         if y is not None:
             check_order("y", y, "X", estimator._row_index)
         y = estimator.given_labels_ if y is None else _labels(y, "y")
@@ -239,10 +244,17 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
     if estimator is None:
         warn_of_order(proba, given, classes, "pred_probs")
     if estimator is None or not is_own:
-        return Judged(proba, given, classes, rows, proba)
+        return Judged(proba, given, classes, rows, proba, label_quality(proba, given), proba)
     rows = rows[estimator._has_label]
     kept = slice(None) if len(rows) == len(given) else rows
-    return Judged(proba[kept], given[kept], classes, rows, proba)
+    judging, given = proba[kept], given[kept]
+    if evidence is None:
+        return Judged(judging, given, classes, rows, proba, label_quality(judging, given), judging)
+    posterior = evidence.posterior(estimator._given[kept], kept).numpy()
+    own = np.arange(len(given)), given
+    # Alone, the posterior trusts the noise matrix, which misses mistakes that X foretells.
+    quality = (judging[own] + posterior[own]).astype(np.float64) / 2
+    return Judged(judging, given, classes, rows, proba, quality, posterior)
 
 
 def class_numbers(y, classes, name="y"):

@@ -13,6 +13,7 @@ from conftest import METHODS
 from scipy.sparse import csr_matrix
 from sklearn.datasets import load_digits, make_blobs, make_classification
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Checkpoint
 from skorch.dataset import ValidSplit
@@ -20,9 +21,12 @@ from skorch.history import History
 from torch.nn.functional import cross_entropy
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.issues import class_quality, noise_rate, noise_transition_matrix
+from sknoisy.confident_learning import label_quality
+from sknoisy.display import LabelIssuesDisplay
+from sknoisy.issues import class_quality, find_label_issues, noise_rate, noise_transition_matrix
 from sknoisy.metalabelnet.trusted import TrustedRows
 from sknoisy.noise import pair_noise, symmetric_noise
+from sknoisy.review import write_page
 from sknoisy.storage.checkpoint_folder import CheckpointFolder
 from sknoisy.training import cross_fit, fold_nets, noise_model
 from sknoisy.training.evidence import GIVEN_BIAS, _pooled, _trusted_gain, compare
@@ -452,6 +456,31 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
 
 
 @pytest.mark.slow
+def test_label_quality_is_the_probability_that_the_label_is_right(data, tmp_path):
+    """Of the prediction alone, and in view of the label too: the mean, wherever labels are listed.
+
+    Other labels, and probabilities that a user brings, may be of any calibration: the margin.
+    """
+    X, y, _ = data
+    clf = ALRClassifier(**CALM).fit(X, y)
+    found, rows = clf.evidence_, np.arange(len(y))
+    both = found.proba * found.label_transition[:, y].T
+    both /= both.sum(axis=1, keepdims=True)
+    expected = (found.proba[rows, y] + both[rows, y]) / 2
+    table = clf.label_issues()
+    quality = table["label_quality"].to_numpy()
+    np.testing.assert_allclose(quality, expected[table["position"]], atol=1e-6)
+    assert (np.diff(quality) >= 0).all()
+    page = write_page(clf, X, tmp_path / "review.html", n_rows=40)
+    assert page["row"].tolist() == table["position"].tolist()[:40]
+    shown = LabelIssuesDisplay.from_estimator(clf, n_rows=9).issues
+    assert [row[0] for row in shown] == table["position"].tolist()[:9]
+    for other in (find_label_issues(clf, y), find_label_issues(pred_probs=found.proba, y=y)):
+        margin = label_quality(found.proba, y)
+        np.testing.assert_allclose(other.sort_index()["label_quality"], margin)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
 @pytest.mark.filterwarnings("ignore:X seems to tell nothing")
 def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
@@ -467,6 +496,9 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     issues = clf.label_issues().sort_index()
     overruled = np.where(issues.is_label_issue, issues.predicted_label, given)
     assert right > (overruled == true).mean() + 0.03
+    wrong, quality = given != true, issues["label_quality"]
+    by_margin = average_precision_score(wrong, -label_quality(proba, given))
+    assert average_precision_score(wrong, -quality) > by_margin
     # Where given labels were left out, because they misled, they tell nothing here either.
     clf.evidence_ = replace(clf.evidence_, is_pooled=True)
     assert clf.corrected_labels_.tolist() == overruled.tolist()

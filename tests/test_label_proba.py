@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
-from sknoisy.confident_learning import label_quality
 from sknoisy.crowd import CrowdLabels
 from sknoisy.inputs import TrainingData, read_training_data
 from sknoisy.issues import find_label_issues
@@ -246,9 +245,11 @@ def test_tables_of_labels_leave_out_rows_without_any_vote(votes):
     issues = clf.label_issues()
     assert sorted(issues["position"]) == [k for k in range(len(X)) if k % 3]
     assert (issues.index == index[issues["position"]]).all()
-    proba, given = clf.evidence_.proba, clf.given_labels_
-    quality = label_quality(proba, given)[issues["position"]]
-    np.testing.assert_allclose(issues["label_quality"], quality)
+    proba, rows = clf.evidence_.proba, issues["position"].to_numpy()
+    of_both = clf.evidence_.posterior(torch.from_numpy(shares[rows]), rows).numpy()
+    own = np.arange(len(rows)), clf.given_labels_[rows]
+    quality = (proba[rows][own] + of_both[own]) / 2
+    np.testing.assert_allclose(issues["label_quality"], quality, atol=1e-6)
     assert (clf.corrected_labels_[::3] == proba.argmax(axis=1)[::3]).all()
     assert clf.evidence_.n_rows == len(issues)
 

@@ -4,7 +4,6 @@ from numbers import Integral
 
 import numpy as np
 
-from sknoisy.confident_learning import label_quality
 from sknoisy.display.axes import BELIEVED, GIVEN, new_axes, short
 from sknoisy.issues import judged
 from sknoisy.pictures import as_picture, picture_of
@@ -60,8 +59,8 @@ class LabelIssuesDisplay:
     def _from_probabilities(cls, found, X, n_rows, ax):
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"n_rows must be an integer of at least 1, got {n_rows!r}.")
-        proba, given, classes, positions, all_proba = found
-        worst = np.argsort(label_quality(proba, given), kind="stable")[:n_rows]
+        proba, given, classes, positions, all_proba, quality, _ = found
+        worst = np.argsort(quality, kind="stable")[:n_rows]
         issues = []
         for k in worst:
             best, own = proba[k].argmax(), proba[k, given[k]]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 
-from sknoisy.confident_learning import label_quality
 from sknoisy.issues import judged
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.review.contents import row_contents
@@ -87,8 +86,9 @@ def write_page(
     proba, given, classes = _of_given_classes(found.all_proba, given, found.classes)
     # No mode takes rows without any vote: they have no label to review.
     places = found.rows if isinstance(rows, str) else np.arange(len(given))
-    quality = label_quality(proba, given)[places]
-    selection = select_rows(rows, n_rows, given[places], quality, random_state)
+    quality = proba[np.arange(len(given)), given].astype(np.float64)
+    quality[found.rows] = found.quality
+    selection = select_rows(rows, n_rows, given[places], quality[places], random_state)
     selection = replace(selection, rows=places[selection.rows])
     contents, names = row_contents(X, selection.rows, len(given), text, images, columns)
     row_index = _index_of(estimator, y, pred_probs)
@@ -96,7 +96,7 @@ def write_page(
         check_order(name, shown, "the labels", row_index, frame="y")
     index = row_index or RowIndex.of(X)
     table = _export_columns(selection, proba, given, classes, index)
-    page = _page_data(table, contents, names, proba, given, classes)
+    page = _page_data(table, contents, names, proba, given, quality, classes)
     write_whole(Path(path), render(page).encode())
     return _as_frame(table)
 
@@ -156,9 +156,8 @@ def _as_frame(table):
     return frame.astype({"decision": object, "label": object})  # they take labels of any type
 
 
-def _page_data(table, contents, columns, proba, given, classes) -> dict:
+def _page_data(table, contents, columns, proba, given, quality, classes) -> dict:
     """Return what the page's script reads."""
-    quality = label_quality(proba, given)
     rows = []
     for i, row in enumerate(table["row"].tolist()):
         best = np.argsort(-proba[row], kind="stable")[:MOST_PROBABLE]

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 MODES = ("issues", "sample", "mixed")
-STRATA = ("differs", "unsure", "sure")
-SURE = 0.8  # label quality: the given class is 0.6 ahead of any other
+STRATA = ("differs", "unsure", "sure")  # label quality below 0.5, below SURE, and above
+SURE = 0.8
 
 
 @dataclass(frozen=True)
