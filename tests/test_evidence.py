@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -219,6 +220,15 @@ def data():
     return X.astype(np.float32), symmetric_noise(y, 0.3, random_state=0), y
 
 
+NAMES = np.array(["ant", "bee", "cat"])
+
+
+@pytest.fixture(scope="module")
+def calm(data):
+    """An estimator fitted on these rows, of classes with names; no test may change it."""
+    return ALRClassifier(**CALM).fit(data[0], NAMES[data[1]])
+
+
 @pytest.mark.slow
 def test_each_row_is_judged_by_a_net_that_was_not_trained_on_it(data, monkeypatch):
     X, y, _ = data
@@ -416,9 +426,8 @@ def test_known_labels_of_one_number_a_class_tell_the_temperature_of_all_rows():
 
 
 @pytest.mark.slow
-def test_the_temperature_calibrates_and_changes_no_prediction(data):
-    X, y, _ = data
-    clf = ALRClassifier(**CALM).fit(X, y)
+def test_the_temperature_calibrates_and_changes_no_prediction(data, calm):
+    X, clf = data[0], calm
     logits = torch.cat(list(clf.net_.forward_iter(X))).double()
     expected = (logits / clf.evidence_.temperature).softmax(1)
     np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-6)
@@ -426,9 +435,8 @@ def test_the_temperature_calibrates_and_changes_no_prediction(data):
 
 
 @pytest.mark.slow
-def test_without_calibration_probabilities_are_the_networks_own(data):
-    X, y, _ = data
-    clf = ALRClassifier(**CALM).fit(X, y)
+def test_without_calibration_probabilities_are_the_networks_own(data, calm):
+    X, clf = data[0], deepcopy(calm)
     calibrated, logits = clf.predict_proba(X), torch.cat(list(clf.net_.forward_iter(X)))
     bare = clf.set_params(calibrate=False).predict_proba(X)
     np.testing.assert_allclose(bare, logits.softmax(1), atol=1e-6)
@@ -437,10 +445,8 @@ def test_without_calibration_probabilities_are_the_networks_own(data):
 
 
 @pytest.mark.slow
-def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
-    X, y, true = data
-    names = np.array(["ant", "bee", "cat"])
-    clf = ALRClassifier(**CALM).fit(X, names[y])
+def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data, calm):
+    (X, y, true), names, clf = data, NAMES, calm
     issues = clf.label_issues().sort_index()
     found = clf.evidence_
     both = found.proba * found.label_transition[:, y].T  # by the rule of Bayes, not normalized
@@ -456,13 +462,12 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data):
 
 
 @pytest.mark.slow
-def test_label_quality_is_the_probability_that_the_label_is_right(data, tmp_path):
+def test_label_quality_is_the_probability_that_the_label_is_right(data, calm, tmp_path):
     """Of the prediction alone, and in view of the label too: the mean, wherever labels are listed.
 
     Other labels, and probabilities that a user brings, may be of any calibration: the margin.
     """
-    X, y, _ = data
-    clf = ALRClassifier(**CALM).fit(X, y)
+    (X, y, _), clf = data, calm
     found, rows = clf.evidence_, np.arange(len(y))
     both = found.proba * found.label_transition[:, y].T
     both /= both.sum(axis=1, keepdims=True)
@@ -475,7 +480,8 @@ def test_label_quality_is_the_probability_that_the_label_is_right(data, tmp_path
     assert page["row"].tolist() == table["position"].tolist()[:40]
     shown = LabelIssuesDisplay.from_estimator(clf, n_rows=9).issues
     assert [row[0] for row in shown] == table["position"].tolist()[:9]
-    for other in (find_label_issues(clf, y), find_label_issues(pred_probs=found.proba, y=y)):
+    others = find_label_issues(clf, NAMES[y]), find_label_issues(pred_probs=found.proba, y=y)
+    for other in others:
         margin = label_quality(found.proba, y)
         np.testing.assert_allclose(other.sort_index()["label_quality"], margin)
 
@@ -521,9 +527,8 @@ def test_votes_weigh_on_corrected_labels_as_shares(data):
 
 
 @pytest.mark.slow
-def test_counts_of_classes_are_those_of_the_noise_model(data):
-    X, y, _ = data
-    clf = ALRClassifier(**CALM).fit(X, y)
+def test_counts_of_classes_are_those_of_the_noise_model(data, calm):
+    y, clf = data[1], calm
     table, joint = class_quality(clf).sort_index(), clf.evidence_.joint
     np.testing.assert_allclose(table.given, np.bincount(y))
     right = joint.diagonal() / joint.sum(0) * np.bincount(y)

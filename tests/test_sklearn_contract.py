@@ -28,7 +28,7 @@ pytestmark = [
 ]
 # Few epochs of long steps: the suite must stay short. Each method of the package
 # gathers evidence in one setting, and does without in another.
-SHORT = {"max_epochs": 12, "lr": 0.01}
+SHORT = {"max_epochs": 8, "lr": 0.02}
 ESTIMATORS = [
     ALRClassifier(**SHORT),
     ALRClassifier(
@@ -46,7 +46,7 @@ ESTIMATORS = [
     ),
     MetaLabelNetClassifier(**SHORT),
     MetaLabelNetClassifier(
-        warmup_epochs=8,
+        warmup_epochs=5,
         meta_lr=1e-3,
         trusted_weight=0.5,
         reduction="mean",
