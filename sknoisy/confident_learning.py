@@ -12,9 +12,9 @@ LEAST_PROBABILITY = 0.01
 def label_quality(proba, given):
     """Return the label quality, float64 (n,) in [0, 1]: ``(1 + p_given - max other p) / 2``.
 
-    For probabilities whose calibration is unknown. Below 0.5 another class is more probable than
-    the given one. A given probability below 0.01 counts as 0.01: smaller differences are
-    uninformative, and the other class's probability decides.
+    Below 0.5 another class is more probable than the given one. A given probability below 0.01
+    counts as 0.01: smaller differences are uninformative where probabilities are too sure, and the
+    other class's probability decides.
     """
     proba, rows = np.asarray(proba, dtype=np.float64), np.arange(len(given))
     own = np.maximum(proba[rows, given], LEAST_PROBABILITY)
@@ -62,12 +62,11 @@ def find_issues(proba, given, quality):
 
     They are the labels of lowest quality (n,), and only those with a more probable other class.
     """
-    proba = np.asarray(proba)
     n_classes = np.shape(proba)[1]
     wrong = joint_distribution(proba, given)
     np.fill_diagonal(wrong, 0)
     wanted = np.rint(wrong.sum(axis=1) * len(given)).astype(int)
-    may_be = proba[np.arange(len(given)), given] < proba.max(axis=1)
+    may_be = label_quality(proba, given) < 0.5
     issues = np.zeros(len(given), dtype=bool)
     for label in range(n_classes):
         rows = np.flatnonzero((given == label) & may_be)

@@ -3,7 +3,8 @@
 Columns have cleanlab's names.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         Its given labels are used, and the out-of-sample probabilities of its evidence, or without
         evidence its `soft_labels_`.
     y : array-like of shape (n_samples,) or None
-        Given labels; None takes those that the estimator was fitted on.
+        Given labels; None takes those that the estimator was fitted on, its own.
     pred_probs : array-like of shape (n_samples, n_classes) or None
         Probabilities, instead of an estimator's: out-of-sample ones, as of
         ``cross_val_predict(clf, X, y, method="predict_proba")``. The columns of a frame may have
@@ -58,10 +59,10 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``is_label_issue``: whether the label is probably wrong. Of each given label there are at
           most as many as confident learning counts; `class_quality` and `noise_rate` of a fit with
           evidence are its noise model's, which may count fewer.
-        - ``label_quality``: in [0, 1]. Of an estimator's own labels, with evidence, the probability
-          that the label is right: the mean of that by the prediction alone and of that in view of
-          the given label too, see `corrected_labels`. Else, of probabilities whose calibration is
-          unknown, ``(1 + p_given - p_best_other) / 2``.
+        - ``label_quality``: a score in [0, 1]. Of an estimator's own labels, with evidence, the
+          mean of two probabilities of the given label: by the prediction, and in view of the label
+          too, as in `corrected_labels`; so an issue may be above 0.5. Of all others
+          ``(1 + p_given - p_best_other) / 2``, which is below 0.5 for each issue.
         - ``given_label``, ``predicted_label``: the label, and the most probable one.
         - ``position``: the number of the row in X and y.
 
@@ -73,7 +74,7 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
     quality, classes = found.quality, found.classes
     order = np.argsort(quality, kind="stable")
     columns = {
-        "is_label_issue": find_issues(found.proba, found.given, quality)[order],
+        "is_label_issue": found.find_issues()[order],
         "label_quality": quality[order],
         "given_label": classes[found.given[order]],
         "predicted_label": classes[found.proba.argmax(axis=1)[order]],
@@ -104,9 +105,9 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
         In the order of y, of the type of the classes. A row without any vote has its prediction.
     """
     found = judged(estimator, y, pred_probs, classes)
-    is_issue = find_issues(found.proba, found.given, found.quality)
     labels = found.all_proba.argmax(axis=1)
-    labels[found.rows] = np.where(is_issue, found.posterior.argmax(axis=1), found.given)
+    best = found.posterior.argmax(axis=1)
+    labels[found.rows] = np.where(found.find_issues(), best, found.given)
     lost = np.setdiff1d(found.given, labels)
     if len(lost):
         lost = listed(found.classes[lost])
@@ -130,11 +131,10 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
         Entry (i, j) is the probability that a row of class i has the given label j; rows sum to 1.
         The row of a class without samples is that of the identity.
     """
-    proba, given, *_ = judged(estimator, y, pred_probs, classes)
-    evidence = _evidence_of(estimator, y)
-    if evidence is not None:
-        return evidence.transition.copy()
-    joint = joint_distribution(proba, given).T
+    found = judged(estimator, y, pred_probs, classes)
+    if found.evidence is not None:
+        return found.evidence.transition.copy()
+    joint = joint_distribution(found.proba, found.given).T
     empty = joint.sum(axis=1) == 0
     joint[empty, empty] = 1
     return joint / joint.sum(axis=1, keepdims=True)
@@ -143,11 +143,10 @@ def noise_transition_matrix(estimator=None, y=None, *, pred_probs=None, classes=
 @answers(CLEANLABS)
 def noise_rate(estimator=None, y=None, *, pred_probs=None, classes=None):
     """Estimate the fraction of wrong labels, in [0, 1]; parameters as in `find_label_issues`."""
-    proba, given, *_ = judged(estimator, y, pred_probs, classes)
-    evidence = _evidence_of(estimator, y)
-    if evidence is not None:
-        return evidence.noise_rate
-    return float(1 - np.trace(joint_distribution(proba, given)))
+    found = judged(estimator, y, pred_probs, classes)
+    if found.evidence is not None:
+        return found.evidence.noise_rate
+    return float(1 - np.trace(joint_distribution(found.proba, found.given)))
 
 
 @answers(CLEANLABS)
@@ -165,17 +164,16 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
         - ``wrong_out``: rows of this class with another label.
         - ``label_noise``: ``wrong_in / given``.
     """
-    proba, given, classes, *_ = judged(estimator, y, pred_probs, classes)
-    evidence = _evidence_of(estimator, y)
-    if evidence is None:
-        counts = joint_distribution(proba, given) * len(given)
+    found = judged(estimator, y, pred_probs, classes)
+    if found.evidence is None:
+        counts = joint_distribution(found.proba, found.given) * len(found.given)
     else:
-        counts = scaled_to_given(evidence.joint.T, given)
+        counts = scaled_to_given(found.evidence.joint.T, found.given)
     right, in_given, in_class = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
     noise = (in_given - right) / np.maximum(in_given, 1)
     order = np.argsort(-noise, kind="stable")
     columns = {
-        "row": classes[order],
+        "row": found.classes[order],
         "given": in_given[order],
         "believed": in_class[order],
         "wrong_in": (in_given - right)[order],
@@ -185,7 +183,8 @@ def class_quality(estimator=None, y=None, *, pred_probs=None, classes=None):
     return table(columns)
 
 
-class Judged(NamedTuple):
+@dataclass(frozen=True)
+class Judged:
     """Labels, and the probabilities by which they are judged.
 
     Attributes
@@ -200,11 +199,10 @@ class Judged(NamedTuple):
         Their positions: all but those without any vote in an estimator's `label_proba`.
     all_proba : ndarray of shape (n_samples, n_classes)
         Probabilities of all rows.
-    quality : ndarray of shape (n,)
-        How believable the labels are, in [0, 1].
-    posterior : ndarray of shape (n, n_classes)
-        Probabilities in view of the given label too: the ``posterior`` of an estimator's evidence
-        for its own labels, else `proba`.
+    evidence : sknoisy.training.evidence.Evidence or None
+        Where these are an estimator's own labels, what its fit has gathered.
+    votes : Tensor of shape (n,) or (n, n_classes), or None
+        The labels as `evidence` takes them: class numbers, or shares of votes.
     """
 
     proba: np.ndarray
@@ -212,19 +210,38 @@ class Judged(NamedTuple):
     classes: np.ndarray
     rows: np.ndarray
     all_proba: np.ndarray
-    quality: np.ndarray
-    posterior: np.ndarray
+    evidence: object | None = None
+    votes: object | None = None
+
+    @cached_property
+    def posterior(self) -> np.ndarray:
+        """Probabilities (n, n_classes) by the prediction, and with evidence by the label too."""
+        if self.evidence is None:
+            return self.proba
+        return self.evidence.posterior(self.votes, self.rows).numpy()
+
+    @cached_property
+    def quality(self) -> np.ndarray:
+        """The label quality (n,), see `find_label_issues`."""
+        if self.evidence is None:
+            return label_quality(self.proba, self.given)
+        own = np.arange(len(self.given)), self.given
+        # Alone, the posterior trusts the noise matrix, which misses mistakes that X foretells.
+        return (self.proba[own] + self.posterior[own]).astype(np.float64) / 2
+
+    def find_issues(self) -> np.ndarray:
+        """Return which labels are issues, bool (n,)."""
+        return find_issues(self.proba, self.given, self.quality)
 
 
 def judged(estimator, y, pred_probs, classes) -> Judged:
     """Return the labels of a user, or of an estimator's fit, and what judges them, checked."""
-    evidence = _evidence_of(estimator)
-    if (estimator is None) == (pred_probs is None):
-        raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
-    is_own = y is None
     if estimator is not None:
         estimator = fitted_estimator(estimator)
-        classes = estimator.classes_
+    if (estimator is None) == (pred_probs is None):
+        raise ValueError("Give either a fitted estimator or pred_probs, not both and not neither.")
+    if estimator is not None:
+        classes, evidence = estimator.classes_, estimator.evidence_
         proba = np.asarray(estimator.soft_labels_ if evidence is None else evidence.proba)
         if y is not None:
             check_order("y", y, "X", estimator._row_index)
@@ -243,18 +260,12 @@ def judged(estimator, y, pred_probs, classes) -> Judged:
     given, rows = class_numbers(y, classes), np.arange(len(y))
     if estimator is None:
         warn_of_order(proba, given, classes, "pred_probs")
-    if estimator is None or not is_own:
-        return Judged(proba, given, classes, rows, proba, label_quality(proba, given), proba)
+    if estimator is None or not np.array_equal(y, estimator.given_labels_):
+        return Judged(proba, given, classes, rows, proba)
     rows = rows[estimator._has_label]
     kept = slice(None) if len(rows) == len(given) else rows
-    judging, given = proba[kept], given[kept]
-    if evidence is None:
-        return Judged(judging, given, classes, rows, proba, label_quality(judging, given), judging)
-    posterior = evidence.posterior(estimator._given[kept], kept).numpy()
-    own = np.arange(len(given)), given
-    # Alone, the posterior trusts the noise matrix, which misses mistakes that X foretells.
-    quality = (judging[own] + posterior[own]).astype(np.float64) / 2
-    return Judged(judging, given, classes, rows, proba, quality, posterior)
+    votes = None if evidence is None else estimator._given[kept]
+    return Judged(proba[kept], given[kept], classes, rows, proba, evidence, votes)
 
 
 def class_numbers(y, classes, name="y"):
@@ -273,11 +284,6 @@ def class_numbers(y, classes, name="y"):
             f" {classes.tolist()[:10]}.{out if are_numbers else ''}"
         )
     return order[place]
-
-
-def _evidence_of(estimator, y=None):
-    """Return the out-of-sample evidence on an estimator's own given labels, or None."""
-    return None if estimator is None or y is not None else fitted_estimator(estimator).evidence_
 
 
 def _labels(labels, name):

@@ -221,6 +221,14 @@ def lines_of(table):
     return list(csv.reader(io.StringIO(table.to_csv(index=False))))
 
 
+def test_a_stratum_of_its_earlier_name_is_read(tmp_path):
+    path, _ = write(tmp_path)
+    text = path.read_text()
+    assert ",unlikely," in text
+    path.write_text(text.replace(",unlikely,", ",differs,"))
+    assert "differs" in Corrections.read(path).strata
+
+
 def with_field(name, value, line=3):
     """Return a change of one field of a file, given as lines."""
 

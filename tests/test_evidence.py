@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -462,11 +463,9 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data, calm)
 
 
 @pytest.mark.slow
-def test_label_quality_is_the_probability_that_the_label_is_right(data, calm, tmp_path):
-    """Of the prediction alone, and in view of the label too: the mean, wherever labels are listed.
-
-    Other labels, and probabilities that a user brings, may be of any calibration: the margin.
-    """
+@pytest.mark.filterwarnings("error")
+def test_labels_come_by_what_the_prediction_says_alone_and_with_the_label(data, calm, tmp_path):
+    """Wherever they are listed; other labels, and a user's probabilities, by the margin."""
     (X, y, _), clf = data, calm
     found, rows = clf.evidence_, np.arange(len(y))
     both = found.proba * found.label_transition[:, y].T
@@ -480,10 +479,20 @@ def test_label_quality_is_the_probability_that_the_label_is_right(data, calm, tm
     assert page["row"].tolist() == table["position"].tolist()[:40]
     shown = LabelIssuesDisplay.from_estimator(clf, n_rows=9).issues
     assert [row[0] for row in shown] == table["position"].tolist()[:9]
-    others = find_label_issues(clf, NAMES[y]), find_label_issues(pred_probs=found.proba, y=y)
+    assert find_label_issues(clf, NAMES[y]).equals(table)
+    assert noise_rate(clf, NAMES[y]) == noise_rate(clf)
+    given = y.copy()
+    given[0] = (given[0] + 1) % 3
+    others = [find_label_issues(pred_probs=found.proba, y=given)]
+    others.append(find_label_issues(clf, NAMES[given]))
     for other in others:
-        margin = label_quality(found.proba, y)
+        margin = label_quality(found.proba, given)
         np.testing.assert_allclose(other.sort_index()["label_quality"], margin)
+        assert (margin[other["position"][other["is_label_issue"]]] < 0.5).all()
+    joblib.dump(clf, tmp_path / "clf.joblib")
+    mapped = joblib.load(tmp_path / "clf.joblib", mmap_mode="r")  # whose arrays are read only
+    assert mapped.label_issues().equals(table)
+    mapped.evidence_.state_dict()
 
 
 @pytest.mark.slow

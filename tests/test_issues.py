@@ -84,6 +84,16 @@ def test_no_more_issues_than_the_noise_says():
     assert not table["is_label_issue"].any()
 
 
+def test_hardly_more_probable_labels_of_many_classes_are_no_issues():
+    """Where all classes are nearly as probable: those of less than 0.01 count alike."""
+    proba = np.full((200, 300), 1 / 300)
+    proba[:, 0] += 0.001
+    proba /= proba.sum(axis=1, keepdims=True)
+    given = np.arange(200) % 3
+    table = find_label_issues(pred_probs=proba, y=given, classes=np.arange(300))
+    assert not table["is_label_issue"].any()
+
+
 def test_certain_and_right_labels_have_no_issue():
     proba = np.eye(3)[[0, 1, 2, 1]]
     table = find_label_issues(pred_probs=proba, y=[0, 1, 2, 1])

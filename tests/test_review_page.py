@@ -86,7 +86,7 @@ def test_a_sample_mirrors_strata_and_classes():
     given, quality = rng.randint(4, size=4000), rng.random_sample(4000)
     sample = draw_sample(given, quality, 400, rng)
     assert len(set(sample.rows.tolist())) == 400
-    for name, low, high in (("differs", 0, 0.5), ("unsure", 0.5, 0.8), ("sure", 0.8, 1.01)):
+    for name, low, high in (("unlikely", 0, 0.5), ("unsure", 0.5, 0.8), ("sure", 0.8, 1.01)):
         inside = (quality >= low) & (quality < high)
         drawn = sample.rows[np.array(sample.strata) == name]
         assert inside[drawn].all()

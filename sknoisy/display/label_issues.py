@@ -59,13 +59,13 @@ class LabelIssuesDisplay:
     def _from_probabilities(cls, found, X, n_rows, ax):
         if not isinstance(n_rows, Integral) or n_rows < 1:
             raise ValueError(f"n_rows must be an integer of at least 1, got {n_rows!r}.")
-        proba, given, classes, positions, all_proba, quality, _ = found
-        worst = np.argsort(quality, kind="stable")[:n_rows]
+        proba, given, classes, positions = found.proba, found.given, found.classes, found.rows
+        worst = np.argsort(found.quality, kind="stable")[:n_rows]
         issues = []
         for k in worst:
             best, own = proba[k].argmax(), proba[k, given[k]]
             issues.append((positions[k], classes[given[k]], classes[best], own, proba[k, best]))
-        return cls(issues, images=_images(X, positions[worst], len(all_proba))).plot(ax=ax)
+        return cls(issues, images=_images(X, positions[worst], len(found.all_proba))).plot(ax=ax)
 
     def plot(self, *, ax=None):
         """Plot the labels."""

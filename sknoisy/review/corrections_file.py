@@ -8,6 +8,7 @@ from pathlib import Path
 from sknoisy.review.names import FORM
 from sknoisy.review.selection import STRATA
 
+EARLIER_STRATA = ("differs",)  # of pages that earlier versions wrote
 COLUMNS = (
     "row",
     "index",
@@ -129,7 +130,7 @@ def _checked(record, where) -> dict:
         )
     size = 0
     if record["origin"] == "sample":
-        _check_choice(record["stratum"], STRATA, f"{where}: stratum")
+        _check_choice(record["stratum"], (*STRATA, *EARLIER_STRATA), f"{where}: stratum")
         size = _whole(record["stratum_size"], 1, n_samples, f"{where}: stratum_size")
     return {**{name: record[name] for name in COLUMNS}, "row": row, "stratum_size": size}
 

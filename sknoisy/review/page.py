@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 
+from sknoisy.confident_learning import label_quality
 from sknoisy.issues import judged
 from sknoisy.pipeline import fitted_estimator
 from sknoisy.review.contents import row_contents
@@ -86,7 +87,7 @@ def write_page(
     proba, given, classes = _of_given_classes(found.all_proba, given, found.classes)
     # No mode takes rows without any vote: they have no label to review.
     places = found.rows if isinstance(rows, str) else np.arange(len(given))
-    quality = proba[np.arange(len(given)), given].astype(np.float64)
+    quality = label_quality(proba, given)
     quality[found.rows] = found.quality
     selection = select_rows(rows, n_rows, given[places], quality[places], random_state)
     selection = replace(selection, rows=places[selection.rows])

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 MODES = ("issues", "sample", "mixed")
-STRATA = ("differs", "unsure", "sure")  # label quality below 0.5, below SURE, and above
+STRATA = ("unlikely", "unsure", "sure")  # label quality below 0.5, below SURE, and above
 SURE = 0.8
 
 

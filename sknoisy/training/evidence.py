@@ -171,8 +171,8 @@ class Evidence:
         Where `is_pooled` the label tells nothing.
         """
         matrix = self.transition if self.label_transition is None else self.label_transition
-        transition = torch.from_numpy(np.ones_like(matrix) if self.is_pooled else matrix)
-        return posterior(torch.from_numpy(self.proba[rows]), transition, given)
+        transition = _tensor(np.ones_like(matrix) if self.is_pooled else matrix)
+        return posterior(_tensor(self.proba[rows]), transition, given)
 
     def judge(self, data):
         """Return training data with the `posterior` as labels; rows without any keep none."""
@@ -181,7 +181,7 @@ class Evidence:
     def state_dict(self) -> dict:
         """Return the attributes as numbers and tensors."""
         return {
-            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            name: _tensor(value) if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
         }
 
@@ -278,6 +278,11 @@ def compare(
         losses_corrected=losses[1],
         **told_by(corrected if is_corrected else plain, weights),
     )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor: its own memory, but of a memory map that is read only a copy."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
