@@ -12,7 +12,14 @@ import torch
 from scipy.stats import norm, t
 from torch import Tensor
 
-from sknoisy.training.noise_model import NoiseModel, class_shares, log_proba, of_labels, posterior
+from sknoisy.training.noise_model import (
+    NoiseModel,
+    chunks,
+    class_shares,
+    log_proba,
+    of_labels,
+    posterior,
+)
 
 TOLD_APART = 2.0  # standard errors; with 1 every sixth y seems related to X that is not
 GIVEN_BIAS = 0.05  # nats a label; else a thousand given labels outvote any number of trusted rows
@@ -256,9 +263,10 @@ def compare(
     given = plain.given
     of_given, of_trusted, (gain, gain_error) = gains(corrected, plain, weights)
     is_corrected = gain >= -gain_error
-    hits = [_hits(model.logits.argmax(dim=1), given) for model in (plain, corrected)]
-    difference, agreement_error = paired(hits[1] - hits[0], weights)
-    agreement = paired(hits[0], weights)[0]
+    before, after = (_hits(model.logits.argmax(dim=1), given) for model in (plain, corrected))
+    agreement = paired(before, weights)[0]
+    difference, agreement_error = paired(after - before, weights)
+    del before, after  # a number a row, as the models' likelihoods are
     return Evidence(
         is_held_out=weights.numpy() > 0,
         warmup_epochs=epochs[0],
@@ -287,11 +295,11 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
     """Return the attributes of `Evidence` that the noise model of the chosen nets tells."""
-    log_loss = -of_labels(chosen.logits, chosen.given, log_proba)
+    log_loss = -paired(of_labels(chosen.logits, chosen.given, log_proba), weights)[0]
     above_chance = _above_chance(chosen, weights)
     return {
         "temperature": chosen.temperature,
-        "log_loss_before": paired(log_loss, weights)[0],
+        "log_loss_before": log_loss,
         "log_loss_after": -paired(chosen.log_likelihood, weights)[0],
         "joint": chosen.joint.numpy(),
         "label_transition": chosen.transition.numpy(),
@@ -380,7 +388,7 @@ def _pooled(of_given: tuple, of_trusted: tuple) -> tuple[float, float]:
 
 def paired(values: Tensor, weights: Tensor) -> tuple[float, float]:
     """Return the weighted mean of values (n,), and its standard error."""
-    weights, total = weights.to(values), weights.sum().to(values)
-    mean = (weights * values).sum() / total
-    error = (weights.square() * (values - mean).square()).sum().sqrt() / total
-    return mean.item(), error.item()
+    total, parts = weights.double().sum(), list(chunks(values[:, None]))
+    mean = sum((weights[rows].double() * values[rows]).sum() for rows in parts) / total
+    squares = sum((weights[rows].double() * (values[rows] - mean)).square().sum() for rows in parts)
+    return mean.item(), (squares.sqrt() / total).item()
