@@ -48,7 +48,7 @@ class EvidenceDisplay:
         if estimator.evidence_ is None:
             raise ValueError(
                 "estimator must have gathered evidence, got evidence_ None; fit it with"
-                " evidence=True, on at least 50 rows and for at least 4 epochs."
+                " evidence=True, on at least 50 rows that count, and for at least 4 epochs."
             )
         return cls(estimator.evidence_, given).plot(ax=ax)
 
