@@ -66,7 +66,8 @@ def find_issues(proba, given, quality):
     wrong = joint_distribution(proba, given)
     np.fill_diagonal(wrong, 0)
     wanted = np.rint(wrong.sum(axis=1) * len(given)).astype(int)
-    may_be = label_quality(proba, given) < 0.5
+    own = np.asarray(proba)[np.arange(len(given)), given]
+    may_be = np.maximum(own, LEAST_PROBABILITY) < np.max(proba, axis=1)
     issues = np.zeros(len(given), dtype=bool)
     for label in range(n_classes):
         rows = np.flatnonzero((given == label) & may_be)

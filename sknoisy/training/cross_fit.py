@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sknoisy.rows import take_rows
-from sknoisy.training.evidence import Evidence, compare, likelihood_gain, told_by
+from sknoisy.training.evidence import Evidence, compare, told_by
 from sknoisy.training.fold_nets import (
     held_out_logits,
     lend_state,
@@ -21,6 +21,7 @@ from sknoisy.training.fold_nets import (
     train_on,
     train_plain,
 )
+from sknoisy.training.gains import likelihood_gain
 from sknoisy.training.halves import Halves
 from sknoisy.training.label_callback import LabelCallback
 from sknoisy.training.noise_model import chunks, fit_noise_model, joint_of, to_proba

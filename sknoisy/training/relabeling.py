@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sknoisy.networks.sparse_linear import occurring_columns
-from sknoisy.training.evidence import gains, paired, told_apart
 from sknoisy.training.fold_nets import held_out_logits, train_for, train_plain
+from sknoisy.training.gains import gains, paired, told_apart
 from sknoisy.training.halves import Halves
 from sknoisy.training.noise_model import NoiseModel, chunks, fit_noise_model
 from sknoisy.training.recipe import table_dtype

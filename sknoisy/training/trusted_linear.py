@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from sknoisy.training.evidence import known_gain, told_apart
+from sknoisy.training.gains import known_gain, told_apart
 from sknoisy.training.noise_model import (
     LEAST_PROBABILITY,
     NoiseModel,
