@@ -60,8 +60,9 @@ def find_label_issues(estimator=None, y=None, *, pred_probs=None, classes=None):
           most as many as confident learning counts; `class_quality` and `noise_rate` of a fit with
           evidence are its noise model's, which may count fewer.
         - ``label_quality``: a score in [0, 1]. Of an estimator's own labels, with evidence, the
-          mean of two probabilities of the given label: by the prediction, and in view of the label
-          too, as in `corrected_labels`; so an issue may be above 0.5. Of all others
+          mean of two probabilities of the given label in view of the prediction and of the label:
+          by symmetric noise, and by the noise model's matrix, which knows more and may be wrong in
+          more. So an issue may be above 0.5. Of all others
           ``(1 + p_given - p_best_other) / 2``, which is below 0.5 for each issue.
         - ``given_label``, ``predicted_label``: the label, and the most probable one.
         - ``position``: the number of the row in X and y.
@@ -92,10 +93,10 @@ def corrected_labels(estimator=None, y=None, *, pred_probs=None, classes=None):
 
     Of an estimator's own labels, with evidence, an issue gets the most probable class in view of
     both, the prediction and the given label: p(class | x) times p(given label | class), the
-    ``posterior`` of `sknoisy.training.evidence.Evidence`. So an issue may keep its label:
-    predictions may know less than labels do, and a class that is seldom mislabeled needs more to be
-    overruled. Without evidence, and of other labels, it gets the ``predicted_label`` of
-    `find_label_issues`.
+    ``posterior`` of `sknoisy.training.evidence.Evidence`. Noise is symmetric there, unless labels
+    tell more of it. An issue may keep its label: predictions may know less than labels do, and a
+    class that is seldom mislabeled needs more to be overruled. Without evidence, and of other
+    labels, it gets the ``predicted_label`` of `find_label_issues`.
 
     Parameters as in `find_label_issues`.
 
@@ -226,8 +227,11 @@ class Judged:
         if self.evidence is None:
             return label_quality(self.proba, self.given)
         own = np.arange(len(self.given)), self.given
-        # Alone, the posterior trusts the noise matrix, which misses mistakes that X foretells.
-        return (self.proba[own] + self.posterior[own]).astype(np.float64) / 2
+        by = [
+            self.evidence.posterior(self.votes, self.rows, is_symmetric=is_symmetric).numpy()[own]
+            for is_symmetric in (True, False)
+        ]
+        return np.mean(by, axis=0, dtype=np.float64)
 
     def find_issues(self) -> np.ndarray:
         """Return which labels are issues, bool (n,)."""

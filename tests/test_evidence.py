@@ -34,6 +34,7 @@ from sknoisy.training import cross_fit, fold_nets, noise_model
 from sknoisy.training.evidence import compare
 from sknoisy.training.gains import GIVEN_BIAS, _pooled, _trusted_gain
 from sknoisy.training.halves import stratified_folds
+from sknoisy.training.judging import posterior
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.targets import SoftTargetLoss
 
@@ -69,6 +70,16 @@ def pairs(rate, n_classes):
     return (1 - rate) * eye + rate * eye.roll(1, dims=1)
 
 
+def weighed_by_hand(found, given, is_symmetric):
+    """Return p(class | prediction, given label) of labels (n,), by the rule of Bayes."""
+    proba, matrix = found.proba, found.label_transition
+    if is_symmetric:
+        matrix = uniform(found.symmetric_rate, len(matrix)).numpy()
+        proba = proba.astype(np.float64) ** found.symmetric_power
+    both = proba * matrix[:, given].T
+    return both / both.sum(axis=1, keepdims=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize(
@@ -81,8 +92,9 @@ def test_temperature_and_transition_are_found_together(temperature, transition):
     assert model.temperature == pytest.approx(temperature, rel=0.25)
     torch.testing.assert_close(model.transition, transition, atol=0.04, rtol=0)
     assert model.noise_rate == pytest.approx((classes != given).double().mean().item(), abs=0.03)
-    torch.testing.assert_close(model.posterior.sum(1), torch.ones(8000, dtype=torch.float64))
-    right = (model.posterior.argmax(1) == classes).double().mean()
+    both = posterior(model.proba, model.transition, given)
+    torch.testing.assert_close(both.sum(1), torch.ones(8000, dtype=torch.float64))
+    right = (both.argmax(1) == classes).double().mean()
     assert right >= (logits.argmax(1) == classes).double().mean()
 
 
@@ -451,7 +463,7 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data, calm)
     (X, y, true), names, clf = data, NAMES, calm
     issues = clf.label_issues().sort_index()
     found = clf.evidence_
-    both = found.proba * found.label_transition[:, y].T  # by the rule of Bayes, not normalized
+    both = weighed_by_hand(found, y, found.is_symmetric)
     expected = np.where(issues.is_label_issue, names[both.argmax(1)], issues.given_label)
     assert clf.corrected_labels_.tolist() == expected.tolist()
     assert (expected != issues.given_label).sum() < issues.is_label_issue.sum()
@@ -465,13 +477,12 @@ def test_corrected_labels_follow_the_issues_and_are_of_the_type_of_y(data, calm)
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
-def test_labels_come_by_what_the_prediction_says_alone_and_with_the_label(data, calm, tmp_path):
+def test_labels_come_by_both_kinds_of_noise_in_view_of_the_prediction(data, calm, tmp_path):
     """Wherever they are listed; other labels, and a user's probabilities, by the margin."""
     (X, y, _), clf = data, calm
     found, rows = clf.evidence_, np.arange(len(y))
-    both = found.proba * found.label_transition[:, y].T
-    both /= both.sum(axis=1, keepdims=True)
-    expected = (found.proba[rows, y] + both[rows, y]) / 2
+    both = [weighed_by_hand(found, y, is_symmetric)[rows, y] for is_symmetric in (True, False)]
+    expected = np.mean(both, axis=0)
     table = clf.label_issues()
     quality = table["label_quality"].to_numpy()
     np.testing.assert_allclose(quality, expected[table["position"]], atol=1e-6)
@@ -504,7 +515,8 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     logits, true, given = drawn(len(X), 4, transition, 1.0, scale=1.5)
     proba, true, given = logits.softmax(1).numpy(), true.numpy(), given.numpy()
     clf = ALRClassifier(max_epochs=4, random_state=0).fit(X, given)
-    exact = {"proba": proba, "label_transition": transition.numpy()}
+    exact = {"proba": proba, "symmetric_rate": rate, "symmetric_power": 1.0, "is_symmetric": True}
+    exact["label_transition"] = transition.numpy()
     clf.evidence_ = replace(clf.evidence_, **exact)
     assert (proba.argmax(1) == true).mean() < (given == true).mean() - 0.1
     right = (clf.corrected_labels_ == true).mean()
@@ -515,6 +527,12 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     wrong, quality = given != true, issues["label_quality"]
     by_margin = average_precision_score(wrong, -label_quality(proba, given))
     assert average_precision_score(wrong, -quality) > by_margin
+    # Files of earlier versions know nothing of symmetric noise.
+    unknown = replace(clf.evidence_, symmetric_rate=np.nan, label_transition=None)
+    given = torch.from_numpy(given)
+    expected = replace(clf.evidence_, label_transition=clf.evidence_.transition)
+    expected = expected.posterior(given, is_symmetric=False)
+    assert (unknown.posterior(given) == expected).all()
     # Where given labels were left out, because they misled, they tell nothing here either.
     clf.evidence_ = replace(clf.evidence_, is_pooled=True)
     assert clf.corrected_labels_.tolist() == overruled.tolist()
@@ -578,9 +596,9 @@ def test_trusted_rows_are_no_issues_and_with_none_but_them_there_is_no_evidence(
     # Others are judged by the matrix of labels that are not trusted, which are wrong more often.
     found = clf.evidence_
     assert (np.diag(found.label_transition) < np.diag(found.transition)).all()
-    weighed = found.proba * found.label_transition[:, given].T
     expected = found.posterior(torch.from_numpy(given)).numpy()
-    np.testing.assert_allclose(weighed / weighed.sum(1, keepdims=True), expected, atol=1e-5)
+    by_hand = weighed_by_hand(found, given, found.is_symmetric)
+    np.testing.assert_allclose(by_hand, expected, atol=1e-5)
     assert not clf.label_issues().sort_index().is_label_issue[trusted].any()
     for weights in (None, np.where(np.arange(300) < 60, 1.0, 0.0)):
         mask = np.ones(300, dtype=bool) if weights is None else trusted
@@ -822,7 +840,7 @@ def test_a_noise_model_is_the_same_in_chunks_and_nearly_so_of_a_sample(as_table,
     whole = fit_noise_model(logits, given)
     monkeypatch.setattr(noise_model, "CHUNK", 400)
     parts = fit_noise_model(logits, given)
-    for name in ("transition", "log_likelihood", "joint", "proba", "posterior"):
+    for name in ("transition", "log_likelihood", "joint", "proba"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
     assert parts.temperature == pytest.approx(whole.temperature)
     monkeypatch.setattr(noise_model, "MOST_FITTED", 12_000)

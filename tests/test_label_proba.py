@@ -20,6 +20,7 @@ from sknoisy.crowd import CrowdLabels
 from sknoisy.inputs import TrainingData, read_training_data
 from sknoisy.issues import find_label_issues
 from sknoisy.label_proba import LabelProba, most_probable
+from sknoisy.training.judging import fit_symmetric_noise
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.recipe import NetRecipe
 from sknoisy.training.targets import SoftTargetLoss
@@ -246,9 +247,10 @@ def test_tables_of_labels_leave_out_rows_without_any_vote(votes):
     assert sorted(issues["position"]) == [k for k in range(len(X)) if k % 3]
     assert (issues.index == index[issues["position"]]).all()
     proba, rows = clf.evidence_.proba, issues["position"].to_numpy()
-    of_both = clf.evidence_.posterior(torch.from_numpy(shares[rows]), rows).numpy()
     own = np.arange(len(rows)), clf.given_labels_[rows]
-    quality = (proba[rows][own] + of_both[own]) / 2
+    votes = torch.from_numpy(shares[rows])
+    by = [clf.evidence_.posterior(votes, rows, is_symmetric=kind)[own] for kind in (True, False)]
+    quality = np.mean(by, axis=0)
     np.testing.assert_allclose(issues["label_quality"], quality, atol=1e-6)
     assert (clf.corrected_labels_[::3] == proba.argmax(axis=1)[::3]).all()
     assert clf.evidence_.n_rows == len(issues)
@@ -311,8 +313,10 @@ def test_distributions_that_are_one_hot_have_the_noise_model_of_their_numbers():
     weights = torch.rand(300)
     of_numbers = fit_noise_model(logits, labels, weights)
     of_table = fit_noise_model(logits, torch.eye(4, dtype=torch.float64)[labels], weights)
-    for name in ("transition", "posterior", "log_likelihood", "joint"):
+    for name in ("transition", "log_likelihood", "joint"):
         torch.testing.assert_close(getattr(of_numbers, name), getattr(of_table, name))
+    one, other = (vars(fit_symmetric_noise(model, weights)) for model in (of_numbers, of_table))
+    assert one == pytest.approx(other)
     assert of_table.temperature == pytest.approx(of_numbers.temperature)
     assert calibrated_loss(logits, torch.eye(4)[labels], weights) == pytest.approx(
         calibrated_loss(logits, labels, weights)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sknoisy.training.gains import gains, paired, told_apart
-from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels, posterior
+from sknoisy.training.judging import fit_symmetric_noise, posterior
+from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels, spread_noise
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +67,12 @@ class Evidence:
     label_transition : ndarray of shape (n_classes, n_classes) or None
         The noise model's own matrix, of labels as they were given: distributions with
         `label_proba`, and no trusted ones. None in files of earlier versions.
+    symmetric_rate, symmetric_power : float
+        The noise rate of the symmetric noise that suits the same labels best, and the power of
+        `proba` that goes with it. In files of earlier versions nan and 1.
+    is_symmetric : bool
+        Whether labels do not tell `label_transition` from it, see `fit_symmetric_noise`. They are
+        judged by it then.
     relabeling_gain, relabeling_gain_error : float
         By how much likelier, in nats, a held-out given label is by plain training on labels that
         held-out predictions have judged, than by what was decided before, and the standard error.
@@ -123,6 +130,9 @@ class Evidence:
     linear_gain_error: float = np.nan
     is_pooled: bool = False
     label_transition: np.ndarray | None = None
+    symmetric_rate: float = np.nan
+    symmetric_power: float = 1.0
+    is_symmetric: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -161,15 +171,26 @@ class Evidence:
         rows = self.joint.sum(axis=1, keepdims=True)
         return np.where(rows > 0, self.joint / np.where(rows > 0, rows, 1), np.eye(len(rows)))
 
-    def posterior(self, given: Tensor, rows=slice(None)) -> Tensor:
+    def posterior(
+        self, given: Tensor, rows=slice(None), *, is_symmetric: bool | None = None
+    ) -> Tensor:
         """Return p(class | held-out prediction, given label) of rows, (m, C).
 
-        Their labels are class numbers (m,), or distributions (m, C), of which zeros stay zeros.
-        Where `is_pooled` the label tells nothing.
+        Their labels are class numbers (m,), or distributions (m, C), of which zeros stay zeros. By
+        symmetric noise, or by the noise model's matrix; by default as labels tell, see
+        `is_symmetric`. Where `is_pooled` the label tells nothing.
         """
-        matrix = self.transition if self.label_transition is None else self.label_transition
-        transition = _tensor(np.ones_like(matrix) if self.is_pooled else matrix)
-        return posterior(_tensor(self.proba[rows]), transition, given)
+        if is_symmetric is None:
+            is_symmetric = self.is_symmetric
+        matrix, power = self.label_transition, 1.0
+        if self.is_pooled:
+            matrix = np.ones_like(self.joint)
+        elif is_symmetric and np.isfinite(self.symmetric_rate):
+            matrix = spread_noise(self.symmetric_rate, len(self.joint)).numpy()
+            power = self.symmetric_power
+        elif matrix is None:
+            matrix = self.transition
+        return posterior(_tensor(self.proba[rows]), _tensor(matrix), given, power)
 
     def judge(self, data):
         """Return training data with the `posterior` as labels; rows without any keep none."""
@@ -287,12 +308,16 @@ def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
     """Return the attributes of `Evidence` that the noise model of the chosen nets tells."""
     log_loss = -paired(of_labels(chosen.logits, chosen.given, log_proba), weights)[0]
     above_chance = _above_chance(chosen, weights)
+    symmetric = fit_symmetric_noise(chosen, weights)
     return {
         "temperature": chosen.temperature,
         "log_loss_before": log_loss,
         "log_loss_after": -paired(chosen.log_likelihood, weights)[0],
         "joint": chosen.joint.numpy(),
         "label_transition": chosen.transition.numpy(),
+        "symmetric_rate": symmetric.rate,
+        "symmetric_power": symmetric.power,
+        "is_symmetric": symmetric.is_enough,
         "above_chance": above_chance[0],
         "above_chance_error": above_chance[1],
     }

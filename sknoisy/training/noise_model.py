@@ -18,6 +18,7 @@ from torch import Tensor
 PSEUDO_ROWS = 2.0  # a class, spread as the pooled noise rate is: a class of few rows fits anything
 LEAST_PROBABILITY = 1e-12  # what float32 rounds to 0 must not forbid all classes at once
 LOG_TEMPERATURE_SD = 0.5  # else a table that separates its rows gives temperatures near 0
+LOG_BETAS = -3.0, 3.0  # between which log(1 / T) is sought
 MAX_STEPS, FEWEST_STEPS, TOLERANCE = 500, 20, 1e-6  # of the objective, a row
 TEMPERATURE_STEPS = 6  # of Newton, each epoch from where the last one ended
 FIRST_RATE = 0.4  # where it starts does not matter, but at 0
@@ -67,11 +68,6 @@ class NoiseModel:
         return proba
 
     @property
-    def posterior(self) -> Tensor:
-        """Probability of each class for each row (n, C), its given label included."""
-        return posterior(self.proba, self.transition, self.given)
-
-    @property
     def class_prior(self) -> Tensor:
         """Estimated fraction of the rows of each class (C,)."""
         return self.joint.sum(dim=1)
@@ -99,7 +95,7 @@ def newton_step(
     beta, precision = math.exp(log_beta), LOG_TEMPERATURE_SD**-2
     slope = beta * (target - mean) - precision * (log_beta - expected)
     step = max(-0.5, min(0.5, slope / (beta**2 * variance + precision)))
-    return max(-3.0, min(3.0, log_beta + step))
+    return max(LOG_BETAS[0], min(LOG_BETAS[1], log_beta + step))
 
 
 def moments(p: Tensor, z: Tensor, weights: Tensor) -> Tensor:
@@ -157,25 +153,20 @@ def to_proba(logits: Tensor, temperature: float) -> None:
         logits[rows] = (logits[rows].double() / temperature).softmax(dim=1)
 
 
-def posterior(proba: Tensor, transition: Tensor, given: Tensor) -> Tensor:
-    """Return the probability (n, C) of each class, given a row's prediction and its label.
-
-    Of probabilities (n, C) that have not seen the label, and labels (n,), or (n, C) of which rows
-    of zeros stay zeros.
-    """
-    expect, found = _expectation_of(given), torch.empty_like(proba)
-    transition = transition.clamp_min(LEAST_PROBABILITY)
-    for rows in chunks(proba):
-        p = proba[rows].double().clamp_min(LEAST_PROBABILITY)
-        found[rows] = expect(p, transition, given[rows], p.new_ones(len(p)))[0].to(found)
-    return found
-
-
 def chunks(table: Tensor) -> Iterator[slice]:
     """Yield slices of the rows of a table (n, C), of about `CHUNK` numbers each."""
     size = max(1, CHUNK // table.shape[1])
     for first in range(0, len(table), size):
         yield slice(first, first + size)
+
+
+def fitted_rows(logits: Tensor) -> slice | Tensor:
+    """Return the rows that a model is fitted to: all, or a sample, see `MOST_FITTED`."""
+    n, n_classes = logits.shape
+    if n * n_classes <= MOST_FITTED:
+        return slice(None)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return order[: MOST_FITTED // n_classes]
 
 
 def centered(logits: Tensor) -> Tensor:
@@ -236,11 +227,8 @@ def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
     To a sample of the rows where they have over `MOST_FITTED` probabilities; `joint` is of all.
     """
     is_fixed, log_beta = log_beta is not None, log_beta or 0.0
-    n, n_classes = logits.shape
-    fitted = (logits, given, weights)
-    if logits.numel() > MOST_FITTED:
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-        fitted = tuple(part[order[: MOST_FITTED // n_classes]] for part in fitted)
+    n_classes, rows = logits.shape[1], fitted_rows(logits)
+    fitted = tuple(part[rows] for part in (logits, given, weights))
     total = fitted[2].sum().item()
     transition, last = spread_noise(FIRST_RATE, n_classes), -math.inf
     for step in range(MAX_STEPS):
@@ -258,7 +246,7 @@ def _maximize_expectation(logits, given, weights, log_beta=None) -> NoiseModel:
             target, *of_prediction = sums.tolist()
             log_beta = newton_step(log_beta, target, *of_prediction)
             log_beta = newton_step(log_beta, target, *_moments_of(fitted[0], fitted[2], log_beta))
-    if len(fitted[0]) < n:
+    if len(fitted[0]) < len(logits):
         counts, log_likelihood, _ = _expect(logits, given, weights, log_beta, transition)
     return NoiseModel(
         logits=logits,
@@ -276,7 +264,7 @@ def _expect(logits, given, weights, log_beta, transition):
     The counts (C, C), class by label, the log-likelihoods (n,), and the sums (3,) that a step of
     the temperature takes.
     """
-    expect, counts = _expectation_of(given), torch.zeros_like(transition)
+    expect, counts = expectation_of(given), torch.zeros_like(transition)
     log_likelihood, sums = torch.empty_like(weights), weights.new_zeros(3)
     for rows in chunks(logits):
         z, w = centered(logits[rows]), weights[rows]
@@ -297,7 +285,7 @@ def _moments_of(logits, weights, log_beta) -> list[float]:
     return sums.tolist()
 
 
-def _expectation_of(given):
+def expectation_of(given):
     """Return the function for class numbers (n,), or for distributions (n, C)."""
     return _expect_numbers if given.ndim == 1 else _expect_distributions
 
