@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import METHODS
+from scipy.sparse import csr_matrix
 from sklearn.datasets import make_blobs
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from skorch.dataset import ValidSplit
@@ -20,6 +21,7 @@ from torch.utils.data import TensorDataset
 from toy import ToyClassifier
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier, SyntheticMixClassifier
+from sknoisy.metalabelnet.label_net import LabelNetwork
 from sknoisy.noise import symmetric_noise
 from sknoisy.storage import checkpoint_folder, fingerprint
 from sknoisy.storage.checkpoint_folder import CheckpointFolder, read_state
@@ -101,6 +103,30 @@ def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypa
     for name in ("clean_probability_", "best_epoch_", "n_meta_", "hypergradient_", *learned):
         if hasattr(whole, name):
             assert np.array_equal(getattr(whole, name), getattr(resumed, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [X, csr_matrix(X)])
+def test_features_that_are_not_kept_are_computed_anew(rows, monkeypatch, tmp_path):
+    def make():
+        return MetaLabelNetClassifier(max_epochs=8, batch_size=64, random_state=0)
+
+    params = {"trusted": np.arange(240) < 40, "unlabeled_X": rows[:50]}
+    whole, kept = make().fit(rows, Y, **params), []
+
+    class Watched(LabelNetwork):
+        def __init__(self, features, linear):
+            super().__init__(features, linear)
+            kept.append(features.nbytes)
+
+    monkeypatch.setattr("sknoisy.metalabelnet.callback.LabelNetwork", Watched)
+    monkeypatch.setattr("sknoisy.metalabelnet.callback.MOST_KEPT", 100_000)
+    resumed = fit_with_deaths(monkeypatch, make, [2, 5, 8], tmp_path, rows, Y, **params)
+    assert kept
+    assert not any(kept)
+    assert_same(whole, resumed)
+    make().set_params(labels="generated").fit(rows, Y, **params)  # of all rows, at the end
+    assert kept[-1] > 100_000
 
 
 @pytest.mark.slow

@@ -39,10 +39,11 @@ from sknoisy.metalabelnet.trusted import (
 )
 from sknoisy.training.features import find_feature_layer, preserved, unwrap
 from sknoisy.training.label_callback import ranks_of
-from sknoisy.training.net import as_inputs
+from sknoisy.training.net import as_inputs, find_augmentation
 from sknoisy.training.refine_labels import RefineLabels, refinement_loss
 from sknoisy.training.targets import ROWS_AT_ONCE
 
+MOST_KEPT = 2**28  # bytes of features; a million rows of default networks would keep four times it
 META_WEIGHT_DECAY = 1e-4  # of the label network, as in the authors' code
 
 
@@ -198,8 +199,10 @@ class CorrectLabels(RefineLabels):
             self.leave_held_out(net)
         if epoch == self.warmup_epochs + 1:
             net.module_.eval()
-            self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
-            features, losses = evaluate_rows(net, self.split_.data, self.layer_)
+            most = MOST_KEPT if self.labels == "refined" else float("inf")
+            features, losses = evaluate_rows(net, self.split_.data, self.layer_, most)
+            if find_augmentation(net) is not None or not len(features):
+                self.frozen_ = FrozenFeatures(net.module_, self.feature_layer)
             if self.has_stand_ins_:
                 self.trust_small_losses(net, losses)
             self.begin_label_network(net, features)
@@ -266,8 +269,9 @@ class CorrectLabels(RefineLabels):
         if epoch <= self.warmup_epochs:
             return
         X = as_inputs(batch[0], net.device)
-        self.features_ = self.label_network_.features[rows]
-        if self.frozen_ is not None:
+        if self.frozen_ is None:
+            self.features_ = self.label_network_.features[rows]
+        else:
             self.features_ = self.frozen_(net, X[: len(rows)])
         if self.trusted_ is not None and self.steps_ % self.meta_every == 0:
             with torch.enable_grad():
@@ -402,8 +406,8 @@ class CorrectLabels(RefineLabels):
 
     def load_label_network(self, state, net):
         """Put what the end of the warm-up began where it was."""
-        self.frozen_ = FrozenFeatures.of(net, self.feature_layer)
-        if self.frozen_ is not None:
+        if state["frozen"] is not None:
+            self.frozen_ = FrozenFeatures(net.module_, self.feature_layer)
             self.frozen_.module.load_state_dict(state["frozen"])
         if state["chosen"] is not None:
             self.trust_rows(net, state["chosen"])

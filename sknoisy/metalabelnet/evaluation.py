@@ -30,8 +30,10 @@ def counted_rows(criterion, train_rows: Tensor) -> Tensor:
     return counted
 
 
-def evaluate_rows(net, data, layer) -> tuple[Tensor, Tensor]:
+def evaluate_rows(net, data, layer, most_bytes: float) -> tuple[Tensor, Tensor]:
     """Return the features (n, D) and the losses (n,) of all rows, in evaluation mode.
+
+    Features that would take more than `most_bytes` are left out: (0, D).
 
     Parameters
     ----------
@@ -50,9 +52,12 @@ def evaluate_rows(net, data, layer) -> tuple[Tensor, Tensor]:
         rows = to_device(rows, net.device)
         logits, found = pass_through(net, X, layer)
         if features is None:
-            features = ranks.zeros((len(data), found.shape[1]), found.dtype, found.device)
-        features[rows] = found
+            n_kept = len(data) if found[0].nbytes * len(data) <= most_bytes else 0
+            features = ranks.zeros((n_kept, found.shape[1]), found.dtype, found.device)
+        if n_kept:
+            features[rows] = found
         losses[rows] = cross_entropy(logits, table[rows].argmax(dim=1), reduction="none").to(losses)
-    ranks.exchange(features, numbers)
+    if n_kept:
+        ranks.exchange(features, numbers)
     ranks.exchange(losses[:, None], numbers)
     return features, losses

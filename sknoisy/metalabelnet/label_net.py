@@ -8,17 +8,16 @@ from torch import Tensor, nn
 
 from sknoisy.networks.copying import copy_module
 from sknoisy.training.features import find_feature_layer, pass_through, unwrap
-from sknoisy.training.net import find_augmentation
 from sknoisy.user_warnings import warn
 
 
 class LabelNetwork(nn.Module):
-    """A linear label network on cached features.
+    """A linear label network on features.
 
     Parameters
     ----------
     features : Tensor of shape (n, D)
-        Of all rows, computed when the warm-up ends.
+        Of all rows, computed when the warm-up ends; (0, D) where they are not kept.
     linear : nn.Linear
         From features to logits of labels: what is learned.
     """
@@ -68,7 +67,7 @@ def linear_from(state: dict) -> nn.Linear:
 
 
 class FrozenFeatures:
-    """The warmed-up network as it is: features of inputs that augmentation changes.
+    """The warmed-up network as it is: features of inputs that change, or of too many to be kept.
 
     Parameters
     ----------
@@ -81,11 +80,6 @@ class FrozenFeatures:
     def __init__(self, module: nn.Module, feature_layer):
         self.module = copy_module(unwrap(module)).eval()
         self.layer = find_feature_layer(self.module, feature_layer)
-
-    @classmethod
-    def of(cls, net, feature_layer) -> "FrozenFeatures | None":
-        """Return the network as it is; None without augmentation, where features are cached."""
-        return None if find_augmentation(net) is None else cls(net.module_, feature_layer)
 
     @torch.no_grad()
     def __call__(self, net, X: Tensor) -> Tensor:
