@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_validate
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping
@@ -33,6 +34,7 @@ from sknoisy.metalabelnet.trusted import (
     small_losses,
     stratified_order,
 )
+from sknoisy.noise import pair_noise
 from sknoisy.training.targets import SoftTargetLoss
 
 FAST = {"max_epochs": 6, "warmup_epochs": 2, "module__hidden": 16, "random_state": 0}
@@ -207,6 +209,35 @@ def test_with_a_label_network_that_learns_nothing_labels_are_refined_as_by_alr(s
     labels = CorrectLabels(meta_lr=0.0)
     assert (labels.momentum, labels.entropy_weight) == (0.9, 0.5)
     assert meta.momentum_ == alr.momentum_
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("params", [{}, {"momentum": 1.0}])
+def test_without_trusted_rows_a_fit_is_that_of_alr(params):
+    X, y = make_blobs(300, 6, centers=4, cluster_std=3.5, random_state=0)
+    y = pair_noise(y, 0.35, random_state=0)
+    params = {"module__hidden": 16, "evidence": False, "random_state": 0, **params}
+    with pytest.warns(UserWarning, match="No trusted rows"):
+        meta = MetaLabelNetClassifier(**params).fit(X, y)
+    alr = ALRClassifier(**params).fit(X, y)
+    assert meta.n_iter_ == alr.n_iter_
+    np.testing.assert_allclose(meta.soft_labels_, alr.soft_labels_, atol=1e-4)
+    np.testing.assert_allclose(meta.predict_proba(X), alr.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_with_few_trusted_rows_labels_are_refined_until_they_settle():
+    X, y = make_blobs(300, 6, centers=4, cluster_std=3.5, random_state=0)
+    y = pair_noise(y, 0.35, random_state=0)
+    params = {"module__hidden": 16, "evidence": False, "random_state": 0, "meta_batch_size": 20}
+    few, enough, generated = (
+        MetaLabelNetClassifier(**params, labels=labels).fit(X, y, trusted=np.arange(300) < n)
+        for n, labels in ((19, "refined"), (20, "refined"), (19, "generated"))
+    )
+    assert few.n_iter_ > enough.n_iter_
+    assert few.momentum_ == enough.momentum_
+    least = enough.n_iter_ - enough.warmup_epochs_
+    assert generated.n_iter_ - generated.warmup_epochs_ == least
 
 
 @pytest.mark.slow

@@ -141,7 +141,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         Number of epochs. 'auto' is the warm-up and 15 more, or as many more as hold 30 steps a
         class, and 30 batches of rows of the rarest one, but at most 100: few rows of many classes,
         or of a rare one, need more epochs. `ALRClassifier` goes on until its labels have settled,
-        for at most 80 steps a class beyond the first; labels wrong in pairs take long.
+        for at most 80 steps a class beyond the first; labels wrong in pairs take long. So does
+        `MetaLabelNetClassifier` with fewer trusted rows than its `meta_batch_size`.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None
@@ -515,17 +516,28 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     _reads_sparse_batches = False  # the hypergradient needs formulas that sparse products lack
 
     def _label_callback(self, search, data):
-        warmup = search.warmup_epochs(self.warmup_epochs)
+        trusted = None
+        if data.extra:
+            trusted = TrustedRows(*data.extra["trusted rows"], *data.extra["trusted mask"])
+        meta_batch_size = self.meta_batch_size
+        if meta_batch_size == "auto":
+            meta_batch_size = auto_meta_batch_size(self.batch_size)
+        # Fewer teach little: labels are refined until they settle, as by ALRClassifier.
+        has_few = trusted is None or len(trusted.labels) < meta_batch_size
+        settles = has_few and self.labels == "refined" and self.momentum != 1
+        warmup = search.warmup_epochs(self.warmup_epochs, until_settled=settles)
         if search.max_epochs <= warmup:
             warn(
                 f"max_epochs must exceed warmup_epochs for any label to be corrected, got"
                 f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
+        refinement = search.recipe.refinement
+        least = search.max_epochs - warmup if refinement is None else refinement.least
         momentum = self.momentum
         if self.labels == "generated":  # they keep nothing of the old ones
             momentum = 0.0
         elif momentum == "auto":
-            momentum = auto_momentum(search.max_epochs - warmup)
+            momentum = auto_momentum(least)
         virtual_lr = self.virtual_lr
         if virtual_lr == "auto":
             given = {
@@ -534,17 +546,12 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 if name.startswith("optimizer__")
             }
             virtual_lr = auto_virtual_lr(self.optimizer, self.lr, given)
-        meta_batch_size = self.meta_batch_size
-        if meta_batch_size == "auto":
-            meta_batch_size = auto_meta_batch_size(self.batch_size)
-        trusted, given = None, data.extra
-        if given:
-            trusted = TrustedRows(*given["trusted rows"], *given["trusted mask"])
         return CorrectLabels(
             trusted=trusted,
             momentum=momentum,
             entropy_weight=self.entropy_weight,
             warmup_epochs=warmup,
+            settles_after=least if settles and refinement is not None else None,
             labels=self.labels,
             meta_lr=self.meta_lr,
             meta_every=self.meta_every,

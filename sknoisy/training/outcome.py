@@ -11,7 +11,7 @@ def warn_of_outcome(net, evidence, classes) -> None:
     if evidence is not None and not (evidence.is_corrected or evidence.is_relabeled):
         warn(
             "Labels were left as given: correcting them makes labels of held-out rows less likely,"
-            f" by {-evidence.gain:.3f} +- {evidence.gain_error:.3f} nats. The network was trained"
+            f" by {-evidence.gain:.2g} +- {evidence.gain_error:.2g} nats. The network was trained"
             f" on the given labels for {evidence.plain_epochs} epochs; corrected_labels_ and label"
             " issues rest on held-out predictions all the same. That is right where few labels are"
             " wrong; else fewer columns, or more epochs, may change it. See evidence_."
