@@ -480,6 +480,16 @@ def test_objects_are_compared_by_what_they_hold(name, before, after, tmp_path):
         clf.set_params(**{name: after}).fit(X, Y)
 
 
+def test_a_module_that_counts_batches_is_known_again(tmp_path):
+    def fit():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+        clf = ALRClassifier(module, max_epochs=3, warmup_epochs=1, evidence=False, random_state=0)
+        return clf.set_params(checkpoint_dir=tmp_path).fit(X, Y)
+
+    np.testing.assert_array_equal(fit().predict_proba(X), fit().predict_proba(X))
+
+
 def test_numbers_of_numpy_are_the_same_as_pythons(tmp_path):
     clf = fitted(tmp_path)
     clf.set_params(max_epochs=np.int64(4), lr=np.float64(0.001)).fit(X, Y)

@@ -75,7 +75,6 @@ def weighed_by_hand(found, given, is_symmetric):
     proba, matrix = found.proba, found.label_transition
     if is_symmetric:
         matrix = uniform(found.symmetric_rate, len(matrix)).numpy()
-        proba = proba.astype(np.float64) ** found.symmetric_power
     both = proba * matrix[:, given].T
     return both / both.sum(axis=1, keepdims=True)
 
@@ -515,7 +514,7 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     logits, true, given = drawn(len(X), 4, transition, 1.0, scale=1.5)
     proba, true, given = logits.softmax(1).numpy(), true.numpy(), given.numpy()
     clf = ALRClassifier(max_epochs=4, random_state=0).fit(X, given)
-    exact = {"proba": proba, "symmetric_rate": rate, "symmetric_power": 1.0, "is_symmetric": True}
+    exact = {"proba": proba, "symmetric_rate": rate, "is_symmetric": True}
     exact["label_transition"] = transition.numpy()
     clf.evidence_ = replace(clf.evidence_, **exact)
     assert (proba.argmax(1) == true).mean() < (given == true).mean() - 0.1
@@ -528,11 +527,14 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     by_margin = average_precision_score(wrong, -label_quality(proba, given))
     assert average_precision_score(wrong, -quality) > by_margin
     # Files of earlier versions know nothing of symmetric noise.
-    unknown = replace(clf.evidence_, symmetric_rate=np.nan, label_transition=None)
+    unknown = replace(clf.evidence_, symmetric_rate=np.nan, is_symmetric=False)
+    unknown = replace(unknown, label_transition=None)
     given = torch.from_numpy(given)
     expected = replace(clf.evidence_, label_transition=clf.evidence_.transition)
     expected = expected.posterior(given, is_symmetric=False)
     assert (unknown.posterior(given) == expected).all()
+    of_label = unknown.posterior(given, is_symmetric=True)
+    torch.testing.assert_close(of_label, torch.from_numpy(proba))  # as such files were read before
     # Where given labels were left out, because they misled, they tell nothing here either.
     clf.evidence_ = replace(clf.evidence_, is_pooled=True)
     assert clf.corrected_labels_.tolist() == overruled.tolist()

@@ -26,25 +26,39 @@ def pairs(rate, n_classes):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
-def test_noise_that_spreads_evenly_is_enough_and_its_rate_and_temperature_are_found(rate):
+def test_noise_that_spreads_evenly_is_enough_and_its_rate_is_found(rate):
     logits, _, given = drawn(4000, 4, spread_noise(rate, 4), 2.0)
     model = fit_noise_model(logits, given)
-    found = fit_symmetric_noise(model, torch.ones(4000))
-    assert found.is_enough
-    assert found.rate == pytest.approx(rate, abs=0.02)
-    assert model.temperature / found.power == pytest.approx(2.0, rel=0.15)
-    by_hand = posterior(model.proba, spread_noise(found.rate, 4), given, found.power)
-    assert (found.posterior(model) == by_hand).all()
+    found, is_enough = fit_symmetric_noise(model, torch.ones(4000))
+    assert is_enough
+    assert found == pytest.approx(rate, abs=0.02)
 
 
 def test_noise_of_pairs_is_more_once_rows_tell_of_it():
     logits, _, given = drawn(2000, 4, pairs(0.3, 4), 1.0)
     model = fit_noise_model(logits, given)
-    found = fit_symmetric_noise(model, torch.ones(2000))
-    assert not found.is_enough
-    assert (found.posterior(model) == posterior(model.proba, model.transition, given)).all()
+    assert not fit_symmetric_noise(model, torch.ones(2000))[1]
     few = fit_noise_model(logits[:30], given[:30])
-    assert fit_symmetric_noise(few, torch.ones(30)).is_enough
+    assert fit_symmetric_noise(few, torch.ones(30))[1]
+
+
+def test_pairs_that_are_too_few_to_be_told_are_corrected_all_the_same():
+    logits, classes, given = drawn(300, 10, pairs(0.2, 10), 1.0, scale=8.0)
+    model = fit_noise_model(logits, given)
+    rate, is_enough = fit_symmetric_noise(model, torch.ones(300))
+    assert is_enough
+    assert rate > 0.1
+    found = posterior(model.proba, spread_noise(rate, 10), given).argmax(1)
+    left = (found != classes).sum()
+    assert left < (given != classes).sum() / 2
+
+
+@pytest.mark.parametrize("heavy", [1e3, 1e12])
+def test_a_row_that_outweighs_all_others_does_not_tell_of_a_matrix(heavy):
+    logits, _, given = drawn(120, 3, spread_noise(0.2, 3), 1.0)
+    weights = torch.ones(120).index_fill(0, torch.tensor([5]), heavy)
+    model = fit_noise_model(logits, given, weights)
+    assert fit_symmetric_noise(model, weights)[1]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2])
@@ -54,13 +68,15 @@ def test_what_a_network_of_few_rows_confuses_does_not_overrule_right_labels(rate
     for seed in range(5):
         logits, classes, given = drawn(200, 3, spread_noise(rate, 3), 1.0, bias=1.0, seed=seed)
         model = fit_noise_model(logits, given)
-        found = fit_symmetric_noise(model, torch.ones(200)).posterior(model).argmax(1)
+        symmetric, is_enough = fit_symmetric_noise(model, torch.ones(200))
+        assert is_enough
+        found = posterior(model.proba, spread_noise(symmetric, 3), given).argmax(1)
         judged += (found != classes).sum().item()
         found = posterior(model.proba, model.transition, given).argmax(1)
         by_matrix += (found != classes).sum().item()
         as_given += (given != classes).sum().item()
     assert judged < by_matrix - 10  # of 1,000
-    assert judged < as_given + 5
+    assert judged < as_given + 10
 
 
 @pytest.mark.parametrize("transition", [pairs(0.25, 3), spread_noise(0.25, 3)])
@@ -70,14 +86,7 @@ def test_weights_count_as_they_relate_and_rows_without_any_not_at_all(transition
     half = fit_symmetric_noise(fit_noise_model(logits[:300], given[:300]), torch.ones(300))
     model = fit_noise_model(logits, given, weights)
     for scale in (1.0, 100.0):
-        assert vars(fit_symmetric_noise(model, scale * weights)) == pytest.approx(vars(half))
-
-
-def test_trusted_rows_tell_the_temperature_of_symmetric_noise_too():
-    logits, classes, given = drawn(400, 3, spread_noise(0.2, 3), 3.0)
-    known = logits[:50], classes[:50]
-    model = fit_noise_model(logits[50:], given[50:], known=known)
-    assert fit_symmetric_noise(model, torch.ones(350)).power == pytest.approx(1)
+        assert fit_symmetric_noise(model, scale * weights) == pytest.approx(half)
 
 
 def test_a_sample_of_the_rows_tells_nearly_the_same(monkeypatch):
@@ -86,16 +95,5 @@ def test_a_sample_of_the_rows_tells_nearly_the_same(monkeypatch):
     whole = fit_symmetric_noise(model, torch.ones(6000))
     monkeypatch.setattr(noise_model, "MOST_FITTED", 12_000)
     sample = fit_symmetric_noise(model, torch.ones(6000))
-    assert vars(sample) == pytest.approx(vars(whole), abs=0.05)
-    assert sample.rate != whole.rate
-
-
-def test_a_power_sharpens_predictions_before_labels_are_weighed():
-    proba = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
-    matrix, given = spread_noise(0.3, 3), torch.tensor([1, 0])
-    expected = proba.double() ** 0.5 * matrix.T[given]
-    expected /= expected.sum(dim=1, keepdim=True)
-    found = posterior(proba, matrix, given, 0.5)
-    torch.testing.assert_close(found, expected.float())
-    of_table = posterior(proba, matrix, torch.eye(3)[given], 0.5)
-    torch.testing.assert_close(of_table, expected.float())
+    assert sample == pytest.approx(whole, abs=0.05)
+    assert sample[0] != whole[0]

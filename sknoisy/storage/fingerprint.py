@@ -43,6 +43,8 @@ def digest(*arrays) -> str:
             continue
         if isinstance(array, Tensor | list | tuple):
             array = np.asarray(array)
+        if array.shape == ():  # such as BatchNorm's count of batches
+            array = array[None]
         found.update(f"{array.shape} {getattr(array, 'dtype', '')}".encode())
         for part in parts_of(array):
             if isinstance(part, np.ndarray):

@@ -90,9 +90,9 @@ class SyntheticMixClassifier(NoisyLabelClassifier):
     max_epochs : 'auto' or int, default='auto'
         Number of epochs. 'auto' is the warm-up and 15 more, or as many more as hold 30 steps a
         class, and 30 batches of rows of the rarest one, but at most 100: few rows of many classes,
-        or of a rare one, need more epochs. `ALRClassifier` goes on until its labels have settled,
-        for at most 80 steps a class beyond the first; labels wrong in pairs take long. So does
-        `MetaLabelNetClassifier` with fewer trusted rows than its `meta_batch_size`.
+        or of a rare one, need more epochs. `ALRClassifier`, and `MetaLabelNetClassifier` with fewer
+        trusted rows than `meta_batch_size`, go on until their labels have settled, for at most 80
+        steps a class beyond the first; labels wrong in pairs take long.
     batch_size : int, default=128
         Rows a step; -1 takes all rows. A last batch of one row joins the one before.
     train_split : None, skorch.dataset.ValidSplit or alike, default=None

@@ -153,8 +153,8 @@ def gather_evidence(
         if found is not None and found.helps:
             chosen = found.model
             told = recipe.ranks.first(told_by(chosen, weights))
-            chose = {"is_relabeled": True, "is_corrected": False, "judged_epochs": epochs}
-            evidence = replace(evidence, **chose, **told)
+            told |= {"is_relabeled": True, "is_corrected": False, "is_symmetric": False}
+            evidence = replace(evidence, **told, judged_epochs=epochs)
     linear = None
     if halves.trusted is not None and search.train_split is None:
         linear = compare_with_linear(data.X, halves.trusted, chosen, halves.seeds[0])

@@ -67,12 +67,12 @@ class Evidence:
     label_transition : ndarray of shape (n_classes, n_classes) or None
         The noise model's own matrix, of labels as they were given: distributions with
         `label_proba`, and no trusted ones. None in files of earlier versions.
-    symmetric_rate, symmetric_power : float
-        The noise rate of the symmetric noise that suits the same labels best, and the power of
-        `proba` that goes with it. In files of earlier versions nan and 1.
+    symmetric_rate : float
+        The noise rate of the symmetric noise that suits the same labels best: of votes, with
+        `label_proba`. In files of earlier versions nan.
     is_symmetric : bool
         Whether labels do not tell `label_transition` from it, see `fit_symmetric_noise`. They are
-        judged by it then.
+        judged by it then. Not where `is_relabeled`: by the matrix, which was seen to help.
     relabeling_gain, relabeling_gain_error : float
         By how much likelier, in nats, a held-out given label is by plain training on labels that
         held-out predictions have judged, than by what was decided before, and the standard error.
@@ -131,7 +131,6 @@ class Evidence:
     is_pooled: bool = False
     label_transition: np.ndarray | None = None
     symmetric_rate: float = np.nan
-    symmetric_power: float = 1.0
     is_symmetric: bool = False
 
     @property
@@ -178,19 +177,17 @@ class Evidence:
 
         Their labels are class numbers (m,), or distributions (m, C), of which zeros stay zeros. By
         symmetric noise, or by the noise model's matrix; by default as labels tell, see
-        `is_symmetric`. Where `is_pooled` the label tells nothing.
+        `is_symmetric`. Where `is_pooled`, or the symmetric noise is not known, the label tells
+        nothing.
         """
+        matrix = self.transition if self.label_transition is None else self.label_transition
         if is_symmetric is None:
             is_symmetric = self.is_symmetric
-        matrix, power = self.label_transition, 1.0
-        if self.is_pooled:
-            matrix = np.ones_like(self.joint)
-        elif is_symmetric and np.isfinite(self.symmetric_rate):
-            matrix = spread_noise(self.symmetric_rate, len(self.joint)).numpy()
-            power = self.symmetric_power
-        elif matrix is None:
-            matrix = self.transition
-        return posterior(_tensor(self.proba[rows]), _tensor(matrix), given, power)
+        if self.is_pooled or (is_symmetric and np.isnan(self.symmetric_rate)):
+            matrix = np.ones_like(matrix)
+        elif is_symmetric:
+            matrix = spread_noise(self.symmetric_rate, len(matrix)).numpy()
+        return posterior(_tensor(self.proba[rows]), _tensor(matrix), given)
 
     def judge(self, data):
         """Return training data with the `posterior` as labels; rows without any keep none."""
@@ -308,16 +305,15 @@ def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
     """Return the attributes of `Evidence` that the noise model of the chosen nets tells."""
     log_loss = -paired(of_labels(chosen.logits, chosen.given, log_proba), weights)[0]
     above_chance = _above_chance(chosen, weights)
-    symmetric = fit_symmetric_noise(chosen, weights)
+    symmetric_rate, is_symmetric = fit_symmetric_noise(chosen, weights)
     return {
         "temperature": chosen.temperature,
         "log_loss_before": log_loss,
         "log_loss_after": -paired(chosen.log_likelihood, weights)[0],
         "joint": chosen.joint.numpy(),
         "label_transition": chosen.transition.numpy(),
-        "symmetric_rate": symmetric.rate,
-        "symmetric_power": symmetric.power,
-        "is_symmetric": symmetric.is_enough,
+        "symmetric_rate": symmetric_rate,
+        "is_symmetric": is_symmetric,
         "above_chance": above_chance[0],
         "above_chance_error": above_chance[1],
     }

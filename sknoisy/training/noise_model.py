@@ -18,7 +18,6 @@ from torch import Tensor
 PSEUDO_ROWS = 2.0  # a class, spread as the pooled noise rate is: a class of few rows fits anything
 LEAST_PROBABILITY = 1e-12  # what float32 rounds to 0 must not forbid all classes at once
 LOG_TEMPERATURE_SD = 0.5  # else a table that separates its rows gives temperatures near 0
-LOG_BETAS = -3.0, 3.0  # between which log(1 / T) is sought
 MAX_STEPS, FEWEST_STEPS, TOLERANCE = 500, 20, 1e-6  # of the objective, a row
 TEMPERATURE_STEPS = 6  # of Newton, each epoch from where the last one ended
 FIRST_RATE = 0.4  # where it starts does not matter, but at 0
@@ -95,7 +94,7 @@ def newton_step(
     beta, precision = math.exp(log_beta), LOG_TEMPERATURE_SD**-2
     slope = beta * (target - mean) - precision * (log_beta - expected)
     step = max(-0.5, min(0.5, slope / (beta**2 * variance + precision)))
-    return max(LOG_BETAS[0], min(LOG_BETAS[1], log_beta + step))
+    return max(-3.0, min(3.0, log_beta + step))
 
 
 def moments(p: Tensor, z: Tensor, weights: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from sknoisy.networks.sparse_linear import occurring_columns
 from sknoisy.training.fold_nets import held_out_logits, train_for, train_plain
 from sknoisy.training.gains import gains, paired, told_apart
 from sknoisy.training.halves import Halves
-from sknoisy.training.judging import fit_symmetric_noise
+from sknoisy.training.judging import posterior
 from sknoisy.training.noise_model import NoiseModel, chunks, fit_noise_model
 from sknoisy.training.recipe import table_dtype
 from sknoisy.training.warmup_search import GivenLabels
@@ -123,14 +123,14 @@ def _judge_fold(recipe, data, halves, k, weights):
     if model is None:
         return None
     judged = recipe.ranks.zeros((len(data.labels), recipe.n_classes), table_dtype(recipe.module))
-    recipe.ranks.once(judged, partial(_write_judged, judged, data, rows, model, weights))
+    recipe.ranks.once(judged, partial(_write_judged, judged, data, rows, model))
     keep_trusted(judged, data.labels, halves.trusted_rows, recipe.ranks)
     return judged
 
 
-def _write_judged(judged, data, rows, model, weights):
+def _write_judged(judged, data, rows, model):
     data.write_given(judged)
-    judged[rows] = fit_symmetric_noise(model, weights[rows]).posterior(model).to(judged)
+    judged[rows] = posterior(model.proba, model.transition, model.given).to(judged)
 
 
 def _model_of_rows(recipe, data, held_out, nets, weights):
