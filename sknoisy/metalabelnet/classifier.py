@@ -108,7 +108,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
     meta_batch_size : 'auto' or int >= 1, default='auto'
         Trusted rows a virtual step. 'auto' is three eighths of `batch_size`, or all of one below
         32: as good as `batch_size`, the authors' choice, in less time and memory. A smaller trusted
-        set is used whole.
+        set is used whole, and training goes on until labels have settled, see `max_epochs`.
     trusted_weight : float >= 0, default=0.5
         Weight of the cross-entropy of trusted rows, an eighth of the batch size appended to each
         batch: the classifier learns from them directly as well. Less in proportion where there are
