@@ -241,8 +241,6 @@ class ALRClassifier(NoisyLabelClassifier):
                 f"max_epochs must exceed warmup_epochs for any label to be refined, got"
                 f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
-        refinement = search.recipe.refinement
-        least = search.max_epochs - warmup if refinement is None else refinement.least
+        least, settles_after = search.refined_epochs(warmup)
         momentum = auto_momentum(least) if self.momentum == "auto" else self.momentum
-        settles_after = None if refinement is None else least
         return RefineLabels(momentum, self.entropy_weight, warmup, settles_after)

@@ -199,9 +199,12 @@ class CorrectLabels(RefineLabels):
             self.leave_held_out(net)
         if epoch == self.warmup_epochs + 1:
             net.module_.eval()
-            most = MOST_KEPT if self.labels == "refined" else float("inf")
+            is_augmented = find_augmentation(net) is not None
+            most = float("inf")  # labels that are generated are those of all rows, at the end
+            if self.labels == "refined":
+                most = 0 if is_augmented else MOST_KEPT
             features, losses = evaluate_rows(net, self.split_.data, self.layer_, most)
-            if find_augmentation(net) is not None or not len(features):
+            if is_augmented or not len(features):
                 self.frozen_ = FrozenFeatures(net.module_, self.feature_layer)
             if self.has_stand_ins_:
                 self.trust_small_losses(net, losses)

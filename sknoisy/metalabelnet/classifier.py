@@ -531,8 +531,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
                 f"max_epochs must exceed warmup_epochs for any label to be corrected, got"
                 f" max_epochs={search.max_epochs} and warmup_epochs={warmup}.",
             )
-        refinement = search.recipe.refinement
-        least = search.max_epochs - warmup if refinement is None else refinement.least
+        least, settles_after = search.refined_epochs(warmup)
         momentum = self.momentum
         if self.labels == "generated":  # they keep nothing of the old ones
             momentum = 0.0
@@ -551,7 +550,7 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             momentum=momentum,
             entropy_weight=self.entropy_weight,
             warmup_epochs=warmup,
-            settles_after=least if settles and refinement is not None else None,
+            settles_after=settles_after if settles else None,
             labels=self.labels,
             meta_lr=self.meta_lr,
             meta_every=self.meta_every,

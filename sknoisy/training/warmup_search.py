@@ -100,6 +100,16 @@ class WarmupSearch:
         self.recipe = self.recipe.after(epochs, until_settled=until_settled)
         return epochs
 
+    def refined_epochs(self, warmup: int) -> tuple[int, int | None]:
+        """Return the fewest epochs after the warm-up, and after how many labels may settle.
+
+        The latter is None where the number of epochs was given.
+        """
+        refinement = self.recipe.refinement
+        if refinement is None:
+            return self.max_epochs - warmup, None
+        return refinement.least, refinement.least
+
     def _train(self, limit):
         seed = np.random.RandomState(self.seed).randint(MAX_SEED)  # the fit's own draws stay
         with seeded(seed, self.recipe.device):
