@@ -34,7 +34,7 @@ from sknoisy.training import cross_fit, fold_nets, noise_model
 from sknoisy.training.evidence import compare
 from sknoisy.training.gains import GIVEN_BIAS, _pooled, _trusted_gain
 from sknoisy.training.halves import stratified_folds
-from sknoisy.training.judging import posterior
+from sknoisy.training.judging import fit_symmetric_noise, posterior
 from sknoisy.training.noise_model import calibrated_loss, fit_noise_model
 from sknoisy.training.targets import SoftTargetLoss
 
@@ -840,10 +840,14 @@ def test_a_noise_model_is_the_same_in_chunks_and_nearly_so_of_a_sample(as_table,
     logits, _, given = drawn(6000, 4, uniform(0.3, 4), 1.5)
     given = torch.eye(4, dtype=torch.float64)[given] if as_table else given
     whole = fit_noise_model(logits, given)
+    at_once = posterior(whole.proba, whole.transition, given)
+    symmetric = fit_symmetric_noise(whole, torch.ones(6000))
     monkeypatch.setattr(noise_model, "CHUNK", 400)
     parts = fit_noise_model(logits, given)
     for name in ("transition", "log_likelihood", "joint", "proba"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
+    torch.testing.assert_close(posterior(whole.proba, whole.transition, given), at_once)
+    assert fit_symmetric_noise(whole, torch.ones(6000)) == pytest.approx(symmetric)
     assert parts.temperature == pytest.approx(whole.temperature)
     monkeypatch.setattr(noise_model, "MOST_FITTED", 12_000)
     sample = fit_noise_model(logits, given)
