@@ -44,7 +44,7 @@ pytestmark = [
         "ignore:No trusted rows", "ignore:target_momentum", "ignore:Labels were left"
     ),
 ]
-CALM = {"max_epochs": 12, "batch_size": 32, "random_state": 0}
+CALM = {"max_epochs": 12, "batch_size": 32, "lr": 0.003, "module__hidden": 64, "random_state": 0}
 
 
 def drawn(n, n_classes, transition, temperature, seed=0, scale=3.0, first=0.0):
@@ -517,6 +517,7 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     exact = {"proba": proba, "symmetric_rate": rate, "is_symmetric": True}
     exact["label_transition"] = transition.numpy()
     clf.evidence_ = replace(clf.evidence_, **exact)
+    assert f"judged by                   symmetric noise, {rate:.1%}" in str(clf.evidence_)
     assert (proba.argmax(1) == true).mean() < (given == true).mean() - 0.1
     right = (clf.corrected_labels_ == true).mean()
     assert right > (given == true).mean() - 0.01
@@ -529,6 +530,7 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     # Files of earlier versions know nothing of symmetric noise.
     unknown = replace(clf.evidence_, symmetric_rate=np.nan, is_symmetric=False)
     unknown = replace(unknown, label_transition=None)
+    assert "judged by                   noise transition matrix" in str(unknown)
     given = torch.from_numpy(given)
     expected = replace(clf.evidence_, label_transition=clf.evidence_.transition)
     expected = expected.posterior(given, is_symmetric=False)
@@ -537,6 +539,7 @@ def test_predictions_that_know_less_than_labels_do_not_spoil_them(data, rate):
     torch.testing.assert_close(of_label, torch.from_numpy(proba))  # as such files were read before
     # Where given labels were left out, because they misled, they tell nothing here either.
     clf.evidence_ = replace(clf.evidence_, is_pooled=True)
+    assert "judged by                   predictions alone" in str(clf.evidence_)
     assert clf.corrected_labels_.tolist() == overruled.tolist()
 
 

@@ -231,6 +231,11 @@ class Evidence:
         if np.isfinite(self.linear_gain):
             told = f"{self.linear_gain:+.3f} +- {self.linear_gain_error:.3f}"
             trusted.append(("gain of a linear model of trusted rows", told))
+        judged_by = "noise transition matrix"
+        if self.is_pooled:
+            judged_by = "predictions alone"
+        elif self.is_symmetric:
+            judged_by = f"symmetric noise, {self.symmetric_rate:.1%}"
         rows = [
             ("rows held out, once each", f"{self.n_rows}"),
             ("epoch of their lowest loss, plain", f"{self.warmup_epochs}"),
@@ -245,6 +250,7 @@ class Evidence:
             *relabeling,
             ("decision", decision),
             ("estimated noise rate", f"{self.noise_rate:.1%}"),
+            ("a label is judged by", judged_by),
             ("temperature", f"{self.temperature:.2f}"),
             (
                 "log loss of held-out labels",
