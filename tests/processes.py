@@ -48,7 +48,7 @@ class Normed(Double):
         self.layers.insert(1, nn.BatchNorm1d(16, dtype=torch.float64))
 
 
-def data(n=403):
+def data(n=203):
     X, true = load_digits(return_X_y=True)
     X, true = X[:n].astype(np.float32), true[:n]
     return X, symmetric_noise(true, 0.3, random_state=0), true
@@ -56,7 +56,7 @@ def data(n=403):
 
 def fitted(
     method,
-    n=403,
+    n=203,
     weighted=False,
     trusted=None,
     unlabeled=False,
@@ -157,7 +157,7 @@ CASES = {
     "meta generated": (MetaLabelNetClassifier, META | {"labels": "generated", "trusted": "beside"}),
     "meta unlabeled, last batch of 3": (
         MetaLabelNetClassifier,
-        META | {"trusted": "mask", "unlabeled": True, "batch_size": 92},
+        META | {"trusted": "mask", "unlabeled": True, "batch_size": 65},
     ),
 }
 

@@ -94,7 +94,8 @@ def assert_same(clf, other):
 )
 def test_a_fit_that_dies_ends_bit_identical(method, params, fit_params, monkeypatch, tmp_path):
     def make():
-        return method(max_epochs=16, batch_size=64, random_state=0, **params)
+        sizes = {"max_epochs": 16, "batch_size": 64, "module__hidden": 32}
+        return method(**sizes | params, random_state=0)
 
     whole = make().fit(X, Y, **fit_params)
     resumed = fit_with_deaths(monkeypatch, make, [1, 2, 5, 9, 16], tmp_path, X, Y, **fit_params)
@@ -231,7 +232,7 @@ def test_a_dataset_goes_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_at_random_moments(method, tmp_path):
     def make():
-        return method(max_epochs=15, batch_size=32, random_state=0)
+        return method(max_epochs=15, batch_size=32, module__hidden=32, random_state=0)
 
     whole = make().fit(X, Y)
     start = time.perf_counter()

@@ -51,7 +51,8 @@ def votes():
 
 
 def short(method, **params):
-    return method(**{"max_epochs": 6, "random_state": 0, **params})
+    small = {} if "module" in params else {"module__hidden": 64, "lr": 0.003}
+    return method(**{"max_epochs": 6, "random_state": 0} | small | params)
 
 
 def same(clf, other, X):

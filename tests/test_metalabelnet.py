@@ -229,7 +229,8 @@ def test_without_trusted_rows_a_fit_is_that_of_alr(params):
 def test_with_few_trusted_rows_labels_are_refined_until_they_settle():
     X, y = make_blobs(300, 6, centers=4, cluster_std=3.5, random_state=0)
     y = pair_noise(y, 0.35, random_state=0)
-    params = {"module__hidden": 16, "evidence": False, "random_state": 0, "meta_batch_size": 20}
+    params = {"module__hidden": 16, "evidence": False, "random_state": 0}
+    params |= {"meta_batch_size": 20, "warmup_epochs": 20}
     few, enough, generated = (
         MetaLabelNetClassifier(**params, labels=labels).fit(X, y, trusted=np.arange(300) < n)
         for n, labels in ((19, "refined"), (20, "refined"), (19, "generated"))
@@ -245,17 +246,15 @@ def test_the_label_network_turns_labels_to_what_trusted_rows_say(split):
     """Where all given labels are wrong in the same way, trusted rows alone can tell."""
     X, _, true, X_meta, y_meta = split
     wrong = np.where(true == 0, np.where(X[:, 0] > np.median(X[true == 0, 0]), 1, 0), true)
-    params = {"max_epochs": 40, "warmup_epochs": 10, "trusted_weight": 0.0, "meta_every": 1}
+    params = {"max_epochs": 25, "warmup_epochs": 10, "trusted_weight": 0.0, "meta_every": 1}
+    params |= {"module__hidden": 64, "random_state": 0}
 
     def right(meta_lr):
-        found = []
-        for seed in range(2):
-            clf = MetaLabelNetClassifier(meta_lr=meta_lr, random_state=seed, **params)
-            clf.fit(X, wrong, meta_X=X_meta, meta_y=y_meta)
-            found.append((clf.soft_labels_.argmax(1) == true)[wrong != true].mean())
-        return np.mean(found)
+        clf = MetaLabelNetClassifier(meta_lr=meta_lr, **params)
+        clf.fit(X, wrong, meta_X=X_meta, meta_y=y_meta)
+        return (clf.soft_labels_.argmax(1) == true)[wrong != true].mean()
 
-    assert right(0.02) > right(0.0) + 0.1
+    assert right(0.02) > right(0.0) + 0.4
 
 
 class RememberWeights(Callback):

@@ -189,7 +189,7 @@ def given_otherwise(what):
     rank, (method, params) = dist.get_rank(), CASES["alr"]
     if what == "lr":
         return found(method, **params, lr=0.01 + rank / 100, distributed=True)
-    n = 403 - rank if what == "X" else 403
+    n = 203 - rank if what == "X" else 203
     return found(method, n, **params, weighted=what == "weights" and rank == 0, distributed=True)
 
 
@@ -310,7 +310,7 @@ def reads_of(epochs):
 def test_each_process_reads_its_share_of_a_dataset(group):
     shorter, longer = group.call(reads_of, 2), group.call(reads_of, 4)
     per_epoch = [(b - a) / 2 for a, b in zip(shorter, longer, strict=True)]
-    assert sum(per_epoch) == 403
+    assert sum(per_epoch) == 203
     assert max(per_epoch) - min(per_epoch) <= 4  # a row of each of four batches
 
 

@@ -26,9 +26,9 @@ pytestmark = [
         "ignore:X seems to tell nothing",  # its labels are random
     ),
 ]
-# Few epochs of long steps: the suite must stay short. Each method of the package
+# Few epochs of long steps of a small network: the suite must stay short. Each method of the package
 # gathers evidence in one setting, and does without in another.
-SHORT = {"max_epochs": 8, "lr": 0.02}
+SHORT = {"max_epochs": 8, "lr": 0.02, "module__hidden": 64}
 ESTIMATORS = [
     ALRClassifier(**SHORT),
     ALRClassifier(

@@ -25,7 +25,7 @@ X, Y = make_blobs(150, 4, centers=3, cluster_std=3.0, random_state=0)
 
 
 def fit(method, seed):
-    return method(max_epochs=6, random_state=seed).fit(X, Y)
+    return method(max_epochs=6, module__hidden=32, lr=0.01, random_state=seed).fit(X, Y)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_predictions_beside_a_fit_leave_it_as_it_is():
 def search(method, **params):
     settings = {"module__hidden": 8, "lr": 0.001}, {"module__hidden": (16, 16), "lr": 0.01}
     grid = [{name: [value] for name, value in setting.items()} for setting in settings]
-    clf = method(max_epochs=5, random_state=0, **params)
+    clf = method(**{"max_epochs": 5, "module__hidden": 32, "random_state": 0} | params)
     found = GridSearchCV(clf, grid, cv=2, n_jobs=2, error_score="raise")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(No trusted|target_momentum|num_workers)")
