@@ -28,6 +28,7 @@ from sknoisy.storage.checkpoint import Checkpoint
 from sknoisy.storage.estimator_file import read_estimator, write_estimator
 from sknoisy.storage.session import FitSession
 from sknoisy.storage.skops_state import SkopsMixin
+from sknoisy.training.calibration import calibrated
 from sknoisy.training.cross_fit import can_cross_fit, plan_fit
 from sknoisy.training.datasets import read_true_labels
 from sknoisy.training.held_out import HeldOutSplit
@@ -42,6 +43,7 @@ from sknoisy.training.relabeling import begin_with
 from sknoisy.training.sklearn_callbacks import CallbackSupportMixin, with_callbacks
 from sknoisy.training.user_callbacks import borrowed
 from sknoisy.training.warmup_search import WarmupSearch
+from sknoisy.user_warnings import each_once
 
 
 class NoisyLabelClassifier(
@@ -154,7 +156,7 @@ class NoisyLabelClassifier(
 
     @with_callbacks
     def _fit(self, X, y, sample_weight, *, label_proba=None, **fit_params):
-        with joined(self.distributed) as ranks:
+        with joined(self.distributed) as ranks, each_once():
             check_training_params(self)
             return self._train(ranks, X, y, sample_weight, label_proba, fit_params)
 
@@ -221,6 +223,7 @@ class NoisyLabelClassifier(
             forget_graphs(net.module_.eval())
             if not net.history or (net.interrupted_ and is_called_by_joblib()):
                 raise KeyboardInterrupt
+            self.evidence_ = calibrated(self.evidence_, net, data.X, ranks)
         session.sklearn_callbacks.end()
         warn_of_outcome(net, self.evidence_, self.classes_)
         return self

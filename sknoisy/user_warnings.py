@@ -3,6 +3,8 @@
 import inspect
 import threading
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from weakref import WeakKeyDictionary
 
 # What stands between the user's line and the place that warns.
@@ -14,6 +16,17 @@ SEARCHES = "sklearn.model_selection"
 # The places that have warned in a search or cross-validation, by the object that runs it, or the
 # thread where another library has started that.
 _told = WeakKeyDictionary()
+_told_in_fit = ContextVar("what a fit has warned of", default=None)
+
+
+@contextmanager
+def each_once():
+    """Within the block warn of the same once, however many networks of a fit meet it."""
+    token = _told_in_fit.set(set())
+    try:
+        yield
+    finally:
+        _told_in_fit.reset(token)
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -22,6 +35,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     In a thread or process that another library started there is none: then where that begins.
     In a search or cross-validation each place warns once, however many fits there are.
     """
+    told = _told_in_fit.get()
+    if told is not None:
+        if message in told:
+            return
+        told.add(message)
     caller = frame = inspect.currentframe().f_back
     level, search = 1, None
     while frame is not None and _package(frame) in BETWEEN:

@@ -77,6 +77,7 @@ BELOW = {
         "row_index",
         "storage",
         "training",
+        "user_warnings",
     },
     "review": {
         "confident_learning",

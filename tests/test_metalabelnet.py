@@ -829,6 +829,18 @@ def test_pipelines_that_end_in_something_else_are_refused(steps):
         make_noisy_pipeline(*steps)
 
 
+def test_a_trusted_row_of_weight_0_teaches_nothing(blobs):
+    X, y, _ = blobs
+    trusted, weights = np.arange(600) < 60, np.where(np.arange(600) < 30, 0.0, 1.0)
+    other = np.where(weights == 0, (y + 1) % 4, y)
+    found = [
+        MetaLabelNetClassifier(**FAST).fit(X, labels, weights, trusted=trusted)
+        for labels in (y, other)
+    ]
+    np.testing.assert_array_equal(*[clf.predict_proba(X) for clf in found])
+    assert found[0].n_meta_ == 30
+
+
 def test_a_mask_in_the_place_of_weights_is_told():
     with pytest.raises(TypeError, match="of a mask of trusted rows pass trusted=mask"):
         MetaLabelNetClassifier().fit(np.eye(4), [0, 1, 0, 1], np.array([True, False, True, True]))

@@ -233,6 +233,15 @@ def test_a_search_warns_once_and_the_next_one_again(run):
         assert updates[0].filename == __file__
 
 
+def test_the_networks_of_a_fit_warn_once():
+    clf = meta(Doubles, max_epochs=5)
+    for _ in range(2):
+        messages = [str(w.message) for w in caught(lambda: clf.fit(X, Y, **META))]
+        assert clf.evidence_ is not None
+        assert sum("without a forward-mode derivative" in m for m in messages) == 1
+        assert len(messages) == len(set(messages))
+
+
 def test_a_loop_of_fits_warns_each_time():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

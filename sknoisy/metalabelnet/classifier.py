@@ -393,7 +393,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
         meta_y : array-like of shape (n_meta,), or a 1-tuple of one, default=None
             Their labels, all of them in y; None takes those of a Dataset, named as those of X are.
         trusted : array-like of bool of shape (n_samples,), default=None
-            Instead of meta_X and meta_y: the rows of X whose label is right.
+            Instead of meta_X and meta_y: the rows of X whose label is right. Those of weight 0 do
+            not count.
         unlabeled_X : array-like of shape (n_unlabeled, ...), or a 1-tuple of one, default=None
             Rows without a label, or a Dataset of them; they join after the warm-up.
 
@@ -493,6 +494,8 @@ class MetaLabelNetClassifier(NoisyLabelClassifier):
             indices = check_mask(trusted, len(labels))
             if data.label_proba is not None:
                 check_labeled(indices, data.label_proba)
+            if data.sample_weights is not None:  # rows of weight 0 teach nothing
+                indices = indices[(data.sample_weights[indices] > 0).numpy()]
             rows = TrustedRows(take_rows(X, indices), labels[indices], indices)
         elif meta_X is not None or meta_y is not None:
             rows = read_trusted(self, unpack(meta_X), unpack(meta_y), data.classes, row_format)

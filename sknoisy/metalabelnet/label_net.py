@@ -114,6 +114,6 @@ def warn_if_linear(module, layer):
     if all(id(p) in own for p in module.parameters() if p.ndim > 1):
         warn(
             f"module should have a hidden layer, got none before the features of"
-            f" {type(module).__name__}: the generated labels can then be no richer than a logistic"
+            f" {type(module).__name__}: the labels learned can then be no richer than a logistic"
             " model's.",
         )

@@ -18,6 +18,7 @@ from sknoisy.training.net import as_inputs, as_training_inputs
 from sknoisy.training.ranks import ALONE, Alone
 from sknoisy.user_warnings import listed, warn
 
+MOST_NAMED = 30  # classes in a warning
 SELECTED, MOST_SELECTED = 0.1, 50  # of a class's rows, by the predecessor of the paper
 APPENDED = 8  # one trusted row to so many of the batch: the step's cost stays near 3.5
 
@@ -101,7 +102,8 @@ def check_mask(trusted, n_samples: int) -> np.ndarray:
         raise ValueError(
             f"trusted must be a boolean mask with one value a row of X, {(n_samples,)}, got"
             f" {mask.dtype} of shape {mask.shape}; of numbers 0 and 1 pass trusted.astype(bool), of"
-            " row numbers numpy.isin(numpy.arange(len(y)), rows)."
+            " row numbers numpy.isin(numpy.arange(len(y)), rows), of a pandas column with missing"
+            " values trusted.fillna(False).astype(bool)."
         )
     return np.flatnonzero(mask)
 
@@ -127,8 +129,8 @@ def warn_of_classes(labels: np.ndarray, classes) -> None:
         )
     elif len(missing):
         warn(
-            f"No trusted rows of {listed(classes[missing])} were given: what y and predictions say"
-            " of them stands."
+            f"No trusted rows of {listed(classes[missing], MOST_NAMED)} were given: what y and"
+            " predictions say of them stands."
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sknoisy.rows import take_rows
+from sknoisy.training.calibration import held_out_spread
 from sknoisy.training.evidence import Evidence, compare, told_by
 from sknoisy.training.fold_nets import (
     held_out_logits,
@@ -139,7 +140,8 @@ def gather_evidence(
         compare(model, corrected, weights, (begins, plain_epochs), losses)
     )
     chosen = corrected if evidence.is_corrected else model
-    temperature = corrected.temperature
+    of_corrected = {"temperature": corrected.temperature}
+    of_corrected["spread"] = held_out_spread(corrected.logits, weights)
     del model, corrected  # the logits of one are as large as the table of soft labels
     del nets, net, corrected_nets
     fewest = min((weights[rows] > 0).sum() for rows in halves.held_out)
@@ -166,7 +168,7 @@ def gather_evidence(
         chosen = linear.join(data.X, chosen, weights, recipe.ranks)
         told = recipe.ranks.first(told_by(chosen, weights))
         told |= {"is_pooled": True, "is_corrected": True, "is_relabeled": False}
-        evidence = replace(evidence, **told | {"judged_epochs": 0, "temperature": temperature})
+        evidence = replace(evidence, **told | {"judged_epochs": 0} | of_corrected)
     joint = chosen.joint
     if data.label_proba is not None:  # tables are about one label a row
         joint = joint_of(chosen, torch.from_numpy(data.labels), weights)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknoisy.training.calibration import held_out_spread
 from sknoisy.training.gains import gains, paired, told_apart
 from sknoisy.training.judging import fit_symmetric_noise, posterior
 from sknoisy.training.noise_model import NoiseModel, log_proba, of_labels, spread_noise
@@ -46,7 +47,8 @@ class Evidence:
         Whether labels were corrected: the gain is at least minus one standard error, and labels
         were not judged out of sample instead, see `is_relabeled`; or see `is_pooled`.
     temperature : float
-        What logits are divided by, for calibrated probabilities.
+        What logits are divided by, for calibrated probabilities: what suits held-out ones, times by
+        how much wider the last network's are, if they are, see `spread`.
     log_loss_before, log_loss_after : float
         Cross-entropy of held-out labels by the networks that were chosen: as they are, and by the
         noise model with temperature and transition matrix.
@@ -70,6 +72,9 @@ class Evidence:
     symmetric_rate : float
         The noise rate of the symmetric noise that suits the same labels best: of votes, with
         `label_proba`. In files of earlier versions nan.
+    spread : float
+        Standard deviation of held-out logits about the means of their row and class, of all classes
+        together, in nats. In files of earlier versions nan.
     is_symmetric : bool
         Whether labels do not tell `label_transition` from it, see `fit_symmetric_noise`. They are
         judged by it then. Not where `is_relabeled`: by the matrix, which was seen to help.
@@ -132,6 +137,7 @@ class Evidence:
     label_transition: np.ndarray | None = None
     symmetric_rate: float = np.nan
     is_symmetric: bool = False
+    spread: float = np.nan
 
     @property
     def n_rows(self) -> int:
@@ -314,6 +320,7 @@ def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
     symmetric_rate, is_symmetric = fit_symmetric_noise(chosen, weights)
     return {
         "temperature": chosen.temperature,
+        "spread": held_out_spread(chosen.logits, weights),
         "log_loss_before": log_loss,
         "log_loss_after": -paired(chosen.log_likelihood, weights)[0],
         "joint": chosen.joint.numpy(),
