@@ -96,6 +96,7 @@ def left(clf):
         "losses": torch.tensor(clf.history_[:, "train_loss"]),
         "epochs": (clf.n_iter_, clf.warmup_epochs_),
         "evidence": None if clf.evidence_ is None else torch.tensor(clf.evidence_.proba),
+        "probabilities": torch.tensor(clf.predict_proba(data(20)[0])),
     }
 
 

@@ -67,7 +67,7 @@ def test_processes_together_fit_as_one_does(name, group, alone):
     results, expected = group.call(case, name, distributed=True), alone(name)
     for result in results:
         assert result["epochs"] == expected["epochs"]
-        for key in ("weights", "soft labels", "losses", "evidence"):
+        for key in ("weights", "soft labels", "losses", "evidence", "probabilities"):
             if expected[key] is not None:
                 torch.testing.assert_close(result[key], expected[key], rtol=0, atol=1e-9)
                 assert torch.equal(result[key], results[0][key])
@@ -83,7 +83,7 @@ def test_tables_that_processes_share_are_those_of_one(name, group, alone):
     results, expected = group.call(case_in_shared_memory, name, machines), alone(name)
     for result in results:
         assert result.pop("is shared")
-        for key in ("weights", "soft labels", "losses", "evidence"):
+        for key in ("weights", "soft labels", "losses", "evidence", "probabilities"):
             if expected[key] is not None:
                 torch.testing.assert_close(result[key], expected[key], rtol=0, atol=1e-9)
                 assert torch.equal(result[key], results[0][key])
