@@ -291,6 +291,7 @@ def summary(rows, sets):
         log_loss, error = (values[methods.index(method)] for values in probabilities)
         cells = f"{column[method].mean():.1f}", rank, f"{closed:.0f}", worst
         cells += f"{log_loss:.2f}", f"{error:.3f}", f"{seconds:.1f}"
+        cells = ["-" if cell == "nan" else cell for cell in cells]  # not measured then
         lines.append(f"| {method} | {' | '.join(cells)} |")
     for kind, ours in (("", "ALRClassifier"), (" + trusted", "MetaLabelNetClassifier")):
         peers = [column[peer] for peer in peers_of(ours) if peer in column]
@@ -359,7 +360,9 @@ def steps_back(rows, sets):
             table_of(rows, sets, names) for names in (others, [again[one] for one in others])
         )
         best = np.nan_to_num(first).argmax(axis=1)[:, None]
-        add(f"{name}, fitted again", np.take_along_axis(second, best, axis=1)[:, 0], first)
+        found = np.take_along_axis(second, best, axis=1)[:, 0]
+        found[np.isnan(second).any(axis=1)] = np.nan  # not all were fitted again
+        add(f"{name}, fitted again", found, first)
     return f"{len(sets)} sets, points of accuracy, means over seeds\n\n" + "\n".join(lines)
 
 
