@@ -31,7 +31,7 @@ from sknoisy.noise import pair_noise, symmetric_noise
 from sknoisy.review import write_page
 from sknoisy.storage.checkpoint_folder import CheckpointFolder
 from sknoisy.training import cross_fit, fold_nets, noise_model
-from sknoisy.training.evidence import compare
+from sknoisy.training.comparison import compare
 from sknoisy.training.gains import GIVEN_BIAS, _pooled, _trusted_gain
 from sknoisy.training.halves import stratified_folds
 from sknoisy.training.judging import fit_symmetric_noise, posterior

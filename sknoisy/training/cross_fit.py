@@ -14,7 +14,8 @@ import torch
 
 from sknoisy.rows import take_rows
 from sknoisy.training.calibration import held_out_spread
-from sknoisy.training.evidence import Evidence, compare, told_by
+from sknoisy.training.comparison import compare, told_by
+from sknoisy.training.evidence import Evidence
 from sknoisy.training.fold_nets import (
     held_out_logits,
     lend_state,
