@@ -9,6 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 
 from sknoisy import ALRClassifier, MetaLabelNetClassifier
+from sknoisy.display import EvidenceDisplay
+from sknoisy.display.evidence import reliability_curve
 from sknoisy.noise import symmetric_noise
 from sknoisy.training.calibration import calibrated, held_out_spread, spread_of
 from sknoisy.training.ranks import ALONE
@@ -52,6 +54,24 @@ def test_the_temperature_follows_wider_logits_and_no_narrower_ones(digits):
         told = calibrated(evidence, clf.net_, X, ALONE).temperature
         assert told == pytest.approx(0.7 * wider, rel=1e-4)
     assert calibrated(None, clf.net_, X, ALONE) is None
+
+
+@pytest.mark.slow
+def test_held_out_logits_are_shown_as_they_are(digits):
+    pytest.importorskip("matplotlib").use("agg")
+    X, given = digits[:2]
+    clf = ALRClassifier(max_epochs=10, random_state=0).fit(X, given)
+    found = clf.evidence_
+    assert found.temperature > 1.3 * found.held_out_temperature
+    logits = found.held_out_temperature * np.log(found.proba)
+    before = torch.from_numpy(logits).softmax(1).numpy()
+    assert log_loss(given, before) == pytest.approx(found.log_loss_before, abs=1e-4)
+    line = EvidenceDisplay.from_estimator(clf).lines_["before"].get_xydata()
+    np.testing.assert_allclose(line, np.transpose(reliability_curve(before, given)), atol=1e-5)
+    old = replace(found, temperature=found.held_out_temperature, held_out_temperature=np.nan)
+    clf.evidence_ = old
+    again = EvidenceDisplay.from_estimator(clf).lines_["before"].get_xydata()
+    np.testing.assert_array_equal(again, line)
 
 
 @pytest.mark.slow

@@ -59,7 +59,10 @@ class EvidenceDisplay:
             raise ValueError(f"ax must be a pair of Axes, got {len(ax)}.")
         evidence, self.lines_ = self.evidence, {}
         held_out = evidence.is_held_out
-        logits = evidence.temperature * np.log(np.maximum(evidence.proba[held_out], 1e-300))
+        temperature = evidence.held_out_temperature
+        if np.isnan(temperature):  # of an earlier version
+            temperature = evidence.temperature
+        logits = temperature * np.log(np.maximum(evidence.proba[held_out], 1e-300))
         before = np.exp(logits - logits.max(axis=1, keepdims=True))
         before /= before.sum(axis=1, keepdims=True)
         ax[0].plot([0, 1], [0, 1], color=THIRD, linewidth=1)

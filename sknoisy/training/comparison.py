@@ -63,6 +63,7 @@ def told_by(chosen: NoiseModel, weights: Tensor) -> dict:
     symmetric_rate, is_symmetric = fit_symmetric_noise(chosen, weights)
     return {
         "temperature": chosen.temperature,
+        "held_out_temperature": chosen.temperature,
         "spread": held_out_spread(chosen.logits, weights),
         "log_loss_before": log_loss,
         "log_loss_after": -paired(chosen.log_likelihood, weights)[0],

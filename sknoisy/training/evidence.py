@@ -41,8 +41,8 @@ class Evidence:
         Whether labels were corrected: the gain is at least minus one standard error, and labels
         were not judged out of sample instead, see `is_relabeled`; or see `is_pooled`.
     temperature : float
-        What logits are divided by, for calibrated probabilities: what suits held-out ones, times by
-        how much wider the last network's are, if they are, see `spread`.
+        What the last network's logits are divided by, for calibrated probabilities: what suits
+        held-out ones, times by how much wider its own are, if they are, see `spread`.
     log_loss_before, log_loss_after : float
         Cross-entropy of held-out labels by the networks that were chosen: as they are, and by the
         noise model with temperature and transition matrix.
@@ -66,6 +66,9 @@ class Evidence:
     symmetric_rate : float
         The noise rate of the symmetric noise that suits the same labels best: of votes, with
         `label_proba`. In files of earlier versions nan.
+    held_out_temperature : float
+        What held-out logits were divided by for `proba`. In files of earlier versions nan: it was
+        `temperature`.
     spread : float
         Standard deviation of held-out logits about the means of their row and class, of all classes
         together, in nats. In files of earlier versions nan.
@@ -131,6 +134,7 @@ class Evidence:
     label_transition: np.ndarray | None = None
     symmetric_rate: float = np.nan
     is_symmetric: bool = False
+    held_out_temperature: float = np.nan
     spread: float = np.nan
 
     @property
